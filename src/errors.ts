@@ -1,0 +1,88 @@
+/**
+ * The one error class and the one table of what can go wrong.
+ *
+ * Every failure that a user can meet has a stable code and an exit status of its own, so that a script can
+ * tell "the disk is full" from "the artifact is damaged" without reading text. The numbers follow sysexits
+ * (64–78) where that list has a word for the case, as `neo4j-admin` does, and start at 80 where it has none.
+ */
+
+/** Stable code → exit status and the hint that is printed when the thrower has no better one. */
+export const ERROR_TABLE = {
+  GK_FAILED: { exitStatus: 1, hint: 'see the messages above for each database' },
+  GK_USAGE: { exitStatus: 64, hint: 'run the command with --help to see its options' },
+  GK_ARTIFACT_CORRUPT: {
+    exitStatus: 65,
+    hint: 'do not restore this file; use another artifact, and check the disk that held it',
+  },
+  GK_NOT_FOUND: { exitStatus: 66, hint: 'check the name and the path' },
+  GK_UNSUPPORTED: { exitStatus: 69, hint: 'graphkeep refuses what it cannot back up or restore for certain' },
+  GK_INTERNAL: {
+    exitStatus: 70,
+    hint: 'this is a defect in graphkeep; run again with --verbose and report what it prints',
+  },
+  GK_TARGET_EXISTS: { exitStatus: 73, hint: 'choose another target, or allow it to be replaced' },
+  GK_IO: { exitStatus: 74, hint: 'check the disk and the mount that the message names' },
+  GK_SOURCE_MOVED: {
+    exitStatus: 75,
+    hint: 'the server changed its files faster than they could be read; run the backup again',
+  },
+  GK_NO_PERMISSION: { exitStatus: 77, hint: 'run as the user that runs Neo4j' },
+  GK_CONFIG: { exitStatus: 78, hint: 'correct the configuration file that the message names' },
+  GK_IN_USE: { exitStatus: 80, hint: 'stop Neo4j first, then run the command again' },
+  GK_NO_SPACE: { exitStatus: 81, hint: 'free some space, or choose a target on another disk' },
+  GK_STORE_DAMAGED: {
+    exitStatus: 82,
+    hint: 'the database files are not in a state that Neo4j could recover; keep them, and do not rely on them',
+  },
+  GK_INTERRUPTED: { exitStatus: 130, hint: 'nothing was published; run the command again' },
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_TABLE;
+
+export interface GraphkeepErrorOptions {
+  /** What to do next; the table's hint when absent. */
+  hint?: string;
+  cause?: unknown;
+}
+
+/** The only error that graphkeep throws on purpose. `message` says what and where, `hint` what to do next. */
+export class GraphkeepError extends Error {
+  readonly code: ErrorCode;
+  readonly exitStatus: number;
+  readonly hint: string;
+
+  constructor(code: ErrorCode, message: string, options: GraphkeepErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'GraphkeepError';
+    this.code = code;
+    this.exitStatus = ERROR_TABLE[code].exitStatus;
+    this.hint = options.hint ?? ERROR_TABLE[code].hint;
+  }
+}
+
+/** Errno → code, for failures of the operating system. Anything not listed is plain I/O. */
+const ERRNO_CODES: Readonly<Record<string, ErrorCode>> = {
+  ENOENT: 'GK_NOT_FOUND',
+  ENOTDIR: 'GK_NOT_FOUND',
+  EACCES: 'GK_NO_PERMISSION',
+  EPERM: 'GK_NO_PERMISSION',
+  EROFS: 'GK_NO_PERMISSION',
+  ENOSPC: 'GK_NO_SPACE',
+  EDQUOT: 'GK_NO_SPACE',
+  EEXIST: 'GK_TARGET_EXISTS',
+};
+
+export function isErrno(error: unknown, ...codes: string[]): boolean {
+  return error instanceof Error && 'code' in error && codes.includes(String(error.code));
+}
+
+/** Wraps what the operating system threw; `doing` completes the sentence "could not …". */
+export function wrapSystemError(error: unknown, doing: string): GraphkeepError {
+  if (error instanceof GraphkeepError) return error;
+  if (error instanceof Error && error.name === 'AbortError') {
+    return new GraphkeepError('GK_INTERRUPTED', `interrupted: could not ${doing}`, { cause: error });
+  }
+  const errno = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const detail = error instanceof Error ? error.message : String(error);
+  return new GraphkeepError(ERRNO_CODES[errno] ?? 'GK_IO', `could not ${doing}: ${detail}`, { cause: error });
+}
