@@ -6,3 +6,37 @@
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 export const GIB = 1024 * MIB;
+
+/** Tar bytes per compressed frame: large enough for the ratio, small enough that four in flight stay cheap. */
+export const FRAME_RAW_BYTES = 2 * MIB;
+/** Frames that are read, compressed or decompressed at once; libuv's pool has four threads. */
+export const FRAMES_IN_FLIGHT_MAX = 4;
+/** Unsynced bytes of an artifact or a restored file before a background sync starts: keeps the last fsync short. */
+export const UNSYNCED_BYTES_MAX = 64 * MIB;
+
+/** A descriptor lies within the first bytes of an artifact; a metadata script of up to 1 MiB included. */
+export const DESCRIPTOR_REGION_BYTES_MAX = 32 * MIB;
+
+/** Bytes read at once when a log is scanned, and the largest single log command that the scan can hold. */
+export const LOG_WINDOW_BYTES = 4 * MIB;
+export const LOG_COMMAND_BYTES_MAX = GIB;
+/** A checkpoint file is 1 MiB unless its settings were raised. */
+export const CHECKPOINT_FILE_BYTES_MAX = 256 * MIB;
+/** Log files held open by one backup: 1 TiB of log at the default rotation size. */
+export const PINNED_LOG_FILES_MAX = 4096;
+/** How often the log folder is looked at for new files while a copy runs. */
+export const PIN_INTERVAL_MS = 20;
+
+/** A whole copy starts anew when the server pruned what it needed. */
+export const BACKUP_ATTEMPTS_MAX = 3;
+/** One tree or Lucene index is copied anew when a checkpoint changed it meanwhile; then it is left out. */
+export const ATOMIC_COPY_ATTEMPTS_MAX = 5;
+/** Reading the end of a live log again, when the last transaction is not whole yet. */
+export const TAIL_REREADS_MAX = 40;
+export const TAIL_REREAD_DELAY_MS = 25;
+/** Files and folders of one database. */
+export const DATABASE_FILES_MAX = 1_000_000;
+/** Restored files whose last sync runs while the next ones are written. */
+export const RESTORED_FILES_SYNCING_MAX = 8;
+/** Users and roles of an Enterprise artifact, decompressed. */
+export const METADATA_SCRIPT_BYTES_MAX = 64 * MIB;

@@ -3,15 +3,9 @@
  * Positions, transaction ids and append indexes are `bigint`; byte counts of files are `number` (below 2^53).
  */
 import type { ErrorCode } from '../errors.ts';
+import type { DatabaseFolders } from '../neo4j/folders.ts';
 
-/** The two folders of one database. They exist or not; an operation that needs them says so itself. */
-export interface DatabaseFolders {
-  readonly name: string;
-  /** `data/databases/<name>` */
-  readonly storeDirectory: string;
-  /** `data/transactions/<name>` */
-  readonly logDirectory: string;
-}
+export type { DatabaseFolders };
 
 /** Long work reports through this; calls are frequent (each chunk) and must return at once. */
 export interface ProgressListener {
@@ -34,6 +28,8 @@ export interface BackupOptions extends OperationContext {
   readonly compressionLevel: number;
   /** Keep the unpublished file of a failed backup, under a name that no command takes for an artifact. */
   readonly keepFailed: boolean;
+  /** Upper bound of the rate at which files are read; none when absent. */
+  readonly rateBytesPerSecond?: number;
 }
 
 export interface BackupResult {

@@ -1,0 +1,209 @@
+/**
+ * Writes a full artifact: members become tar entries in frames that are compressed on all cores, hashed on the way,
+ * and the index goes behind the tar. Owns the layout of the file (docs/formats/artifact.md); publishes nothing.
+ *
+ * The head (descriptor) has a fixed length and is written last, because the highest transaction is known only when
+ * the log was read, after every store byte.
+ */
+import { createHash } from 'node:crypto';
+import { constants, crc32, zstdCompress } from 'node:zlib';
+import { GraphkeepError } from '../errors.ts';
+import { MAGIC_BYTES, writeArchiveMetadata, ZSTD_WORD } from '../formats/artifact/container.ts';
+import { type ArtifactDescriptor, writeDescriptor } from '../formats/artifact/descriptor.ts';
+import {
+  type ArtifactIndex,
+  type IndexFrame,
+  type IndexMember,
+  type MemberKind,
+  writeIndexBlock,
+} from '../formats/artifact/index.ts';
+import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding, writeTarHeader } from '../formats/tar.ts';
+import { writeRawFrame } from '../formats/zstd.ts';
+import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
+import type { Publication } from '../storage/local.ts';
+
+/** Content of a member; `read` must fill the whole target. */
+export interface MemberSource {
+  readonly path: string;
+  readonly kind: MemberKind;
+  readonly bytes: number;
+  read(target: Buffer, positionBytes: number): Promise<void>;
+}
+
+export type IndexFacts = Pick<ArtifactIndex, 'writer' | 'fence' | 'highestChecksum' | 'leftOut'>;
+
+interface StoredFrame {
+  readonly stored: Buffer;
+  readonly rawBytes: number;
+}
+
+/** A point that `rewind` can go back to: everything after it is taken out of the artifact again. */
+export interface WriterMark {
+  readonly frames: number;
+  readonly members: number;
+}
+
+export class ArtifactWriter {
+  readonly #publication: Publication;
+  readonly #compressionLevel: number | undefined;
+  readonly #frames: IndexFrame[] = [];
+  readonly #members: IndexMember[] = [];
+  readonly #inFlight: Promise<StoredFrame>[] = [];
+  readonly #onBytes: (bytes: number) => void;
+
+  /**
+   * @param compressionLevel zstd level; undefined writes the uncompressed container
+   * @param onBytes told of every member byte that was read
+   */
+  constructor(
+    publication: Publication,
+    compressionLevel: number | undefined,
+    onBytes: (bytes: number) => void = () => {},
+  ) {
+    this.#publication = publication;
+    this.#compressionLevel = compressionLevel;
+    this.#onBytes = onBytes;
+  }
+
+  get members(): readonly IndexMember[] {
+    return this.#members;
+  }
+
+  /** Reserves the head. `descriptor` must have the names and properties of the final one. */
+  async begin(descriptor: ArtifactDescriptor): Promise<void> {
+    const head = this.#head(descriptor);
+    await this.#publication.append(head);
+    this.#frames.push([0, head.length, head.length, 0]);
+  }
+
+  #head(descriptor: ArtifactDescriptor): Buffer {
+    const body = Buffer.concat([Buffer.of(2), writeDescriptor(descriptor)]);
+    if (this.#compressionLevel === undefined) return Buffer.concat([Buffer.from('BTV2', 'latin1'), body]);
+    const totalBytes = this.#members.reduce((sum, member) => sum + member.bytes, 0);
+    const metadata = writeArchiveMetadata(this.#members.length, totalBytes);
+    return Buffer.concat([
+      Buffer.from('BZV2', 'latin1').subarray(0, MAGIC_BYTES),
+      writeRawFrame(Buffer.concat([ZSTD_WORD, body, metadata])),
+    ]);
+  }
+
+  mark(): WriterMark {
+    return { frames: this.#frames.length + this.#inFlight.length, members: this.#members.length };
+  }
+
+  async rewind(mark: WriterMark): Promise<void> {
+    await this.#drain(0);
+    const [offset] = this.#frames[mark.frames] ?? [this.#publication.bytes];
+    await this.#publication.truncate(offset);
+    this.#frames.length = mark.frames;
+    this.#members.length = mark.members;
+  }
+
+  /** Appends one member. @throws what `source.read` throws; the artifact is then not to be published */
+  async addMember(source: MemberSource, signal?: AbortSignal): Promise<IndexMember> {
+    const hash = createHash('sha256');
+    const firstFrame = this.#frames.length + this.#inFlight.length;
+    const totalBytes = TAR_BLOCK_BYTES + source.bytes + tarPadding(source.bytes);
+    for (let offset = 0; offset < totalBytes; offset += FRAME_RAW_BYTES) {
+      throwIfAborted(signal);
+      const raw = Buffer.allocUnsafe(Math.min(FRAME_RAW_BYTES, totalBytes - offset));
+      hash.update(await fillFrame(raw, offset, source));
+      this.#onBytes(raw.length);
+      await this.#enqueue(raw);
+    }
+    const member: IndexMember = {
+      path: source.path,
+      kind: source.kind,
+      bytes: source.bytes,
+      sha256: hash.digest('hex'),
+      firstFrame,
+      frameCount: this.#frames.length + this.#inFlight.length - firstFrame,
+    };
+    this.#members.push(member);
+    return member;
+  }
+
+  async #enqueue(raw: Buffer): Promise<void> {
+    const frame = this.#compress(raw);
+    // A failure is reported where the frame is awaited, in order; without this it would count as unhandled first.
+    frame.catch(() => undefined);
+    this.#inFlight.push(frame);
+    await this.#drain(FRAMES_IN_FLIGHT_MAX - 1);
+  }
+
+  async #compress(raw: Buffer): Promise<StoredFrame> {
+    const level = this.#compressionLevel;
+    if (level === undefined) return { stored: raw, rawBytes: raw.length };
+    return { stored: await compressFrame(raw, level), rawBytes: raw.length };
+  }
+
+  /** Writes finished frames in order until at most `leave` are under way. */
+  async #drain(leave: number): Promise<void> {
+    while (this.#inFlight.length > leave) {
+      const frame = await this.#inFlight[0]!;
+      const offset = this.#publication.bytes;
+      await this.#publication.append(frame.stored);
+      void this.#inFlight.shift();
+      this.#frames.push([offset, frame.stored.length, frame.rawBytes, crc32(frame.stored)]);
+    }
+  }
+
+  /** Ends the tar, writes the index, then the head with its final content. */
+  async finish(descriptor: ArtifactDescriptor, facts: IndexFacts): Promise<void> {
+    await this.#enqueue(Buffer.alloc(TAR_END_BYTES));
+    await this.#drain(0);
+    const head = this.#head(descriptor);
+    if (head.length !== this.#frames[0]![1])
+      throw new GraphkeepError('GK_INTERNAL', 'the head of the artifact grew');
+    await this.#publication.patch(head, 0);
+    this.#frames[0] = [0, head.length, head.length, crc32(head)];
+    const index: ArtifactIndex = {
+      formatVersion: 1,
+      codec: this.#compressionLevel === undefined ? 'none' : 'zstd',
+      ...facts,
+      frames: this.#frames,
+      members: this.#members,
+    };
+    const stored = await compressFrame(Buffer.from(JSON.stringify(index), 'utf8'), INDEX_COMPRESSION_LEVEL);
+    await this.#publication.append(writeIndexBlock(this.#publication.bytes, stored));
+  }
+
+  /** Waits for work under way, so that a discarded file is not written to any more. */
+  async abandon(): Promise<void> {
+    await Promise.allSettled(this.#inFlight);
+  }
+}
+
+const INDEX_COMPRESSION_LEVEL = 3;
+
+/** Fills one frame with its part of header, content and padding; returns the part that is content. */
+async function fillFrame(raw: Buffer, offset: number, source: MemberSource): Promise<Buffer> {
+  let contentStart = 0;
+  if (offset === 0) {
+    writeTarHeader(source.path, source.bytes).copy(raw);
+    contentStart = TAR_BLOCK_BYTES;
+  }
+  const position = offset + contentStart - TAR_BLOCK_BYTES;
+  const contentBytes = Math.max(0, Math.min(raw.length - contentStart, source.bytes - position));
+  const content = raw.subarray(contentStart, contentStart + contentBytes);
+  if (contentBytes > 0) await source.read(content, position);
+  raw.fill(0, contentStart + contentBytes);
+  return content;
+}
+
+function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: signal.reason });
+}
+
+/** One whole frame with content size and checksum. Never several workers: Node's stream loses data there. */
+function compressFrame(raw: Buffer, level: number): Promise<Buffer> {
+  const params = {
+    [constants.ZSTD_c_compressionLevel]: level,
+    [constants.ZSTD_c_checksumFlag]: 1,
+  };
+  return new Promise((resolve, reject) => {
+    zstdCompress(raw, { params, pledgedSrcSize: raw.length }, (error, stored) =>
+      error === null ? resolve(stored) : reject(error),
+    );
+  });
+}

@@ -1,0 +1,33 @@
+/**
+ * What a command may touch of the outside: two streams, the environment and the signals. Commands get it handed in, so
+ * that tests run them in-process. Results go to `stdout`, talk to `stderr`; nothing else writes to either.
+ */
+import type { SignalWatch } from './signals.ts';
+
+export interface OutputStream {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+}
+
+export interface CliContext {
+  readonly stdout: OutputStream;
+  readonly stderr: OutputStream;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Starts to watch for signals; called once, by a command that does work. */
+  watchSignals(): SignalWatch;
+}
+
+/** Where a command leaves its exit status, since the parser's actions return nothing. */
+export interface CommandOutcome {
+  exitStatus: number;
+}
+
+/** `--verbose`, or NEO4J_DEBUG with any value, as for `neo4j-admin`. */
+export function isVerbose(options: { verbose: boolean }, context: CliContext): boolean {
+  return options.verbose || context.environment.NEO4J_DEBUG !== undefined;
+}
+
+export function writeLine(stream: OutputStream, text = ''): void {
+  stream.write(`${text}\n`);
+}

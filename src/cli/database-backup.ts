@@ -1,0 +1,287 @@
+/** `database backup`: options → which databases of which installation → one full artifact each. */
+import path from 'node:path';
+import { type Command, Option } from 'commander';
+import {
+  type Installation,
+  installationFromPaths,
+  openInstallation,
+  selectDatabases,
+} from '../neo4j/installation.ts';
+import type { BackupResult } from '../operations/types.ts';
+import { printInspection } from './backup-inspect.ts';
+import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
+import {
+  addCommonOptions,
+  addInstallationOptions,
+  booleanOption,
+  choiceOption,
+  parseChoice,
+  pathOption,
+  refusal,
+  refusedOption,
+  refusedSwitch,
+  requirePair,
+  usageError,
+} from './options.ts';
+import { requireFolder } from './paths.ts';
+import { countOf, formatBytes, formatDuration } from './render.ts';
+import { printJsonSummary, printSeveralSummary, type WorkItem, workThrough } from './work.ts';
+
+interface BackupCommandOptions {
+  toPath?: string;
+  inspectPath?: string;
+  fromPathData?: string;
+  fromPathTxn?: string;
+  neo4jHome?: string;
+  additionalConfig?: string;
+  type?: string;
+  compress: boolean;
+  compressionLevel?: number;
+  keepFailed: boolean;
+  format?: string;
+  verbose: boolean;
+}
+
+const COMPRESSION_LEVEL_DEFAULT = 1;
+const COMPRESSION_LEVEL_MAX = 19;
+
+const EXAMPLES = `
+Examples:
+  $ graphkeep database backup --neo4j-home=/var/lib/neo4j --to-path=/backups neo4j
+  $ graphkeep database backup --to-path=/backups '*'            every database, system included
+  $ graphkeep database backup --to-path=/backups neo4j system   with NEO4J_HOME set
+  $ graphkeep database backup --from-path-data=/data/databases --from-path-txn=/data/transactions --to-path=/backups
+  $ graphkeep database backup --inspect-path=/backups           what is there
+
+Neo4j may run and be written to during the backup. Exit status: 0 when all went well; for one database
+the status of its error (docs lists them), for several 1 when any failed.
+`;
+
+export function addDatabaseBackup(parent: Command, context: CliContext, outcome: CommandOutcome): void {
+  const command = parent
+    .command('backup')
+    .summary('Back up databases of a running or stopped Neo4j')
+    .description(
+      'Backs up databases of the Neo4j on this host while it runs (or when it is stopped): one artifact each.',
+    )
+    .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)")
+    .addOption(pathOption('--to-path <folder>', 'Existing folder for the artifacts'))
+    .addOption(
+      pathOption('--from-path-data <folder>', 'Folder that holds the databases, instead of a Neo4j home'),
+    )
+    .addOption(pathOption('--from-path-txn <folder>', 'Folder that holds their transaction logs'))
+    .addOption(typeOption())
+    .addOption(booleanOption('--compress', 'Compress the artifact with zstd', true))
+    .addOption(compressionLevelOption())
+    .addOption(booleanOption('--keep-failed', 'Keep the unfinished file of a failed backup', false))
+    .addOption(pathOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'))
+    .addOption(choiceOption('--format', 'Form of the output', ['TEXT', 'JSON'], 'TEXT'));
+  addInstallationOptions(command);
+  addRefusedOptions(command);
+  addCommonOptions(command).addHelpText('after', EXAMPLES);
+  command.action(async (names: string[], options: BackupCommandOptions) => {
+    outcome.exitStatus = await runBackup(names, options, context);
+  });
+}
+
+function typeOption(): Option {
+  return new Option('--type <value>', 'FULL, or AUTO: a full one as long as there are no differential ones')
+    .choices(['FULL', 'AUTO'])
+    .argParser((value: string) => {
+      if (value.toUpperCase() === 'DIFF') {
+        throw refusal('--type=DIFF', 'differential backups come with a later version', 'use --type=FULL');
+      }
+      return parseChoice('--type', value, ['FULL', 'AUTO']);
+    })
+    .default('AUTO');
+}
+
+function compressionLevelOption(): Option {
+  const description = `zstd level, 1 to ${COMPRESSION_LEVEL_MAX} (default: ${COMPRESSION_LEVEL_DEFAULT})`;
+  return new Option('--compression-level <level>', description).argParser((value: string) => {
+    const level = /^[0-9]{1,2}$/.test(value) ? Number(value) : 0;
+    if (level < 1 || level > COMPRESSION_LEVEL_MAX) {
+      throw usageError(
+        `--compression-level takes a number from 1 to ${COMPRESSION_LEVEL_MAX}, not '${value}'`,
+      );
+    }
+    return level;
+  });
+}
+
+function addRefusedOptions(command: Command): void {
+  const fromServer = 'this version backs up the files of a Neo4j on this host, not over the network';
+  const noRecovery =
+    'no recovery runs during a backup; Neo4j recovers at the first start of the restored database';
+  command
+    .addOption(includeMetadataOption())
+    .addOption(skipRecoveryOption(noRecovery))
+    .addOption(
+      refusedOption('--from', fromServer, 'run graphkeep on the host of Neo4j, with --neo4j-home=<folder>'),
+    )
+    .addOption(refusedOption('--pagecache', `it sizes the recovery of the backup, and ${noRecovery}`))
+    .addOption(refusedSwitch('--parallel-recovery', noRecovery))
+    .addOption(refusedSwitch('--parallel-download', fromServer))
+    .addOption(refusedSwitch('--remote-address-resolution', fromServer))
+    .addOption(refusedSwitch('--prefer-diff-as-parent', 'differential backups come with a later version'))
+    .addOption(
+      refusedOption('--temp-path', 'nothing is staged: the artifact is written straight into --to-path'),
+    );
+}
+
+function includeMetadataOption(): Option {
+  return new Option('--include-metadata <value>')
+    .choices(['none'])
+    .argParser((value: string) => {
+      if (value.toLowerCase() === 'none') return 'none';
+      throw refusal(
+        `--include-metadata=${value}`,
+        'users and roles live in the system database and are not put into the artifact of another one',
+        'use --include-metadata=none, and back up the database system as well',
+      );
+    })
+    .hideHelp();
+}
+
+function skipRecoveryOption(reason: string): Option {
+  const name = '--skip-recovery';
+  return booleanOption(name, '', true)
+    .argParser((value: string) => {
+      if (value.toLowerCase() === 'true') return true;
+      throw refusal(`${name}=${value}`, reason, `use ${name}=true, which is what graphkeep does`);
+    })
+    .hideHelp();
+}
+
+async function runBackup(
+  names: string[],
+  options: BackupCommandOptions,
+  context: CliContext,
+): Promise<number> {
+  const json = options.format === 'JSON';
+  if (options.inspectPath !== undefined) {
+    refuseBesideInspectPath(names, options);
+    return printInspection(options.inspectPath, { json }, context);
+  }
+  const targetDirectory = await requireTarget(options.toPath);
+  const compressionLevel = chooseLevel(options);
+  const installation = await openSource(options, context);
+  const selected = await selectDatabases(installation, names.length === 0 ? ['neo4j'] : names);
+  if (options.type === 'AUTO' && !json) {
+    writeLine(
+      context.stderr,
+      'note: --type=AUTO takes a full backup: differential ones come with a later version',
+    );
+  }
+  const items = selected.map(
+    ({ name, error }): WorkItem<BackupResult> => ({
+      subject: name,
+      async run({ signal, progress }) {
+        if (error !== undefined) throw error;
+        if (!json) writeLine(context.stderr, `Doing full backup of database '${name}'...`);
+        const { backupDatabase } = await import('../operations/backup.ts');
+        return await backupDatabase(installation.folders(name), {
+          targetDirectory,
+          compress: options.compress,
+          compressionLevel,
+          keepFailed: options.keepFailed,
+          signal,
+          listener: progress,
+        });
+      },
+    }),
+  );
+  const summary = await workThrough(items, {
+    context,
+    talk: !json,
+    verbose: isVerbose(options, context),
+    doing: 'back up the database',
+    print: json ? undefined : (result) => context.stdout.write(renderBackup(result)),
+  });
+  if (json) printJsonSummary(context, 'backups', summary);
+  else printSeveralSummary(context, summary, 'databases backed up');
+  return summary.exitStatus;
+}
+
+function refuseBesideInspectPath(names: readonly string[], options: BackupCommandOptions): void {
+  if (options.toPath !== undefined) throw usageError('--inspect-path and --to-path exclude each other');
+  if (names.length > 0) {
+    throw usageError(
+      '--inspect-path takes no database',
+      'use: graphkeep backup inspect <path> --database=<database>',
+    );
+  }
+}
+
+/** Checked once and before anything else, so that ten databases do not fail one by one for the same reason. */
+async function requireTarget(toPath: string | undefined): Promise<string> {
+  if (toPath === undefined)
+    throw usageError('--to-path is missing', 'give --to-path=<folder>, an existing folder');
+  return await requireFolder(toPath, 'the target folder', 'create the folder first');
+}
+
+function chooseLevel(options: BackupCommandOptions): number {
+  if (options.compressionLevel === undefined) return COMPRESSION_LEVEL_DEFAULT;
+  if (!options.compress) {
+    throw refusal(
+      '--compression-level',
+      'nothing is compressed with --compress=false',
+      'leave out one of the two',
+    );
+  }
+  return options.compressionLevel;
+}
+
+async function openSource(options: BackupCommandOptions, context: CliContext): Promise<Installation> {
+  const byPath = requirePair(
+    { ...options },
+    ['fromPathData', '--from-path-data'],
+    ['fromPathTxn', '--from-path-txn'],
+  );
+  if (!byPath) {
+    return await openInstallation({
+      home: options.neo4jHome,
+      additionalConfig: options.additionalConfig,
+      command: 'backup',
+      environment: context.environment,
+    });
+  }
+  refuseBesidePaths(options, '--from-path-data');
+  return installationFromPaths(options.fromPathData ?? '', options.fromPathTxn ?? '');
+}
+
+/** Two answers to "which folders" contradict each other; neither is silently taken. */
+export function refuseBesidePaths(
+  options: { neo4jHome?: string; additionalConfig?: string },
+  pathOptionName: string,
+): void {
+  if (options.neo4jHome !== undefined)
+    throw usageError(`--neo4j-home and ${pathOptionName} exclude each other`);
+  if (options.additionalConfig !== undefined) {
+    throw usageError(
+      `--additional-config and ${pathOptionName} exclude each other: no configuration is read then`,
+    );
+  }
+}
+
+function renderBackup(result: BackupResult): string {
+  const file = path.basename(result.artifactPath);
+  const lines = [
+    `Finished artifact creation '${file}' for database '${result.database}', took ${Math.round(result.durationMs)}ms.`,
+    `  file          ${result.artifactPath}`,
+    `  size          ${formatBytes(result.artifactBytes)} for ${countOf(result.memberCount, 'file')}: ` +
+      `${formatBytes(result.storeBytes)} of store, ${formatBytes(result.logBytes)} of transaction log`,
+    `  time          ${formatDuration(result.durationMs)}${rateOf(result)}`,
+    `  transactions  ${result.lowestTransaction} to ${result.highestTransaction}, ` +
+      `${result.transactionsAfterFence} of them replayed at the first start`,
+  ];
+  if (result.attempts > 1) lines.push(`  attempts      ${result.attempts}: the server overtook the copy`);
+  if (result.leftOut.length > 0)
+    lines.push(`  left out      ${result.leftOut.join(', ')} (Neo4j rebuilds them)`);
+  return `${lines.join('\n')}\n`;
+}
+
+function rateOf(result: BackupResult): string {
+  if (result.durationMs < 1) return '';
+  return ` (${formatBytes((result.memberBytes * 1000) / result.durationMs)}/s)`;
+}

@@ -1,0 +1,129 @@
+/**
+ * Checkpoint entries (type 9), the only content of `checkpoint.<n>` files. Source: formats.md §2.4.
+ * Entries follow each other from byte 128; the last readable one of the newest file is the one recovery uses.
+ */
+import { crc32c } from '@node-rs/crc32';
+import { FormatError } from '../formaterror.ts';
+import { parseStoreId, STORE_ID_FIXED_BYTES, type StoreId } from '../storeid.ts';
+import { LOG_HEADER_BYTES } from './header.ts';
+import {
+  isKnownKernelVersion,
+  KERNEL_VERSION_5_7,
+  KERNEL_VERSION_5_20,
+  KERNEL_VERSION_5_22,
+  KERNEL_VERSION_2026_08,
+  UnsupportedKernelVersionError,
+} from './kernelversion.ts';
+
+export const CHECKPOINT_ENTRY_TYPE = 9;
+
+export interface LogPosition {
+  readonly logVersion: bigint;
+  /** Byte offset in that log file. */
+  readonly offsetBytes: bigint;
+}
+
+export interface Checkpoint {
+  readonly kernelVersion: number;
+  /** Recovery starts here: everything before it is in the store files. */
+  readonly position: LogPosition;
+  readonly timeMillis: bigint;
+  readonly storeId: StoreId;
+  readonly transactionId: bigint;
+  readonly transactionChecksum: number;
+  readonly transactionCommitTimeMillis: bigint;
+  /** Append index of the last transaction in the store files; equals the transaction id on record stores. */
+  readonly appendIndex: bigint;
+  readonly reason: string;
+  /** Where the entry begins and ends in its file. */
+  readonly startBytes: number;
+  readonly endBytes: number;
+}
+
+/** Sizes by kernel version: padding keeps every entry of one version equally long. */
+export function checkpointEntryBytes(kernelVersion: number): number {
+  return kernelVersion >= KERNEL_VERSION_2026_08 ? 486 : 232;
+}
+
+/**
+ * Parses the entry at `offset`. @returns undefined where the data ends (a zero kernel version byte).
+ * @throws FormatError when bytes are there that are not a whole, valid entry.
+ */
+export function parseCheckpoint(file: Buffer, offset: number): Checkpoint | undefined {
+  const kernelVersion = file[offset];
+  if (kernelVersion === undefined || kernelVersion === 0) return undefined;
+  if (!isKnownKernelVersion(kernelVersion)) throw new UnsupportedKernelVersionError(kernelVersion);
+  const end = offset + checkpointEntryBytes(kernelVersion);
+  if (end > file.length) throw new FormatError('checkpoint entry is cut short');
+  if (file[offset + 1] !== CHECKPOINT_ENTRY_TYPE) throw new FormatError('not a checkpoint entry');
+  const checksum = file.readUInt32LE(end - 4);
+  if (crc32c(file.subarray(offset, end - 4)) !== checksum)
+    throw new FormatError('checkpoint entry fails its checksum');
+  return readFields(file, offset, end, kernelVersion);
+}
+
+function readFields(file: Buffer, start: number, end: number, kernelVersion: number): Checkpoint {
+  let cursor = start + 2;
+  const int64 = (): bigint => {
+    cursor += 8;
+    return file.readBigInt64LE(cursor - 8);
+  };
+  const position = { logVersion: int64(), offsetBytes: int64() };
+  if (kernelVersion >= KERNEL_VERSION_5_22) cursor += 16; // oldest not completed position: equal in Community
+  const timeMillis = int64();
+  const { storeId } = parseStoreId(file.subarray(cursor, cursor + STORE_ID_FIXED_BYTES));
+  cursor += STORE_ID_FIXED_BYTES;
+  const transactionId = int64();
+  let appendIndex = transactionId;
+  if (kernelVersion >= KERNEL_VERSION_5_20) {
+    appendIndex = int64();
+    cursor += 1; // kernel version of that transaction
+  }
+  const transactionChecksum = file.readUInt32LE(cursor);
+  cursor += 4;
+  const transactionCommitTimeMillis = int64();
+  if (kernelVersion >= KERNEL_VERSION_5_7) cursor += 8; // consensus index
+  if (kernelVersion >= KERNEL_VERSION_5_20) cursor += 8; // last append index
+  const reasonBytes = file.readUInt16LE(cursor);
+  cursor += 2;
+  if (cursor + reasonBytes > end - 4) throw new FormatError('checkpoint reason overruns its entry');
+  return {
+    kernelVersion,
+    position,
+    timeMillis,
+    storeId,
+    transactionId,
+    transactionChecksum,
+    transactionCommitTimeMillis,
+    appendIndex,
+    reason: file.toString('utf8', cursor, cursor + reasonBytes),
+    startBytes: start,
+    endBytes: end,
+  };
+}
+
+/**
+ * The last valid checkpoint of a checkpoint file, given its whole content.
+ * A torn entry at the end (a write that this reader overtook, or a crash) ends the search: the one before counts.
+ */
+export function lastCheckpoint(file: Buffer): Checkpoint | undefined {
+  let last: Checkpoint | undefined;
+  let offset = LOG_HEADER_BYTES;
+  for (;;) {
+    const next = tryParse(file, offset);
+    if (next === undefined) return last;
+    last = next;
+    offset = next.endBytes;
+  }
+}
+
+function tryParse(file: Buffer, offset: number): Checkpoint | undefined {
+  try {
+    return parseCheckpoint(file, offset);
+  } catch (error) {
+    // Falling back to an older checkpoint here would hide that the newest one cannot be read at all.
+    if (error instanceof UnsupportedKernelVersionError) throw error;
+    if (error instanceof FormatError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * A snapshot of one database, taken from files that a server may be writing: the six steps of docs/design.md.
+ * The caller copies the members in the order in which they are given, asks each atomic one to be confirmed, and only
+ * then takes the tail. The interface is what a backup server will offer over the network as well.
+ */
+import { join } from 'node:path';
+import type { MemberSource } from '../artifact/writer.ts';
+import { GraphkeepError } from '../errors.ts';
+import { FormatError } from '../formats/formaterror.ts';
+import { NEOSTORE_BYTES_MIN, type Neostore, parseNeostore } from '../formats/neostore.ts';
+import { isSameStore, type StoreId } from '../formats/storeid.ts';
+import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
+import type { DatabaseFolders } from '../neo4j/folders.ts';
+import { openForReading } from '../storage/local.ts';
+import { type Fence, readFence } from './fence.ts';
+import { LogPins, pinFile } from './logfolder.ts';
+import { openLuceneIndex } from './luceneindex.ts';
+import { memberFromBytes, memberFromHandle, readExactly } from './member.ts';
+import {
+  listStore,
+  MANDATORY_FILES,
+  METADATA_STORE,
+  type StoreListing,
+  wholePagesBytes,
+} from './storefiles.ts';
+import { readTail, type Tail } from './tail.ts';
+import { openTree } from './tree.ts';
+
+/** Files that are copied together: one record store, one tree, or all files of one Lucene index. */
+export interface SnapshotGroup {
+  /** Path of the file or folder, for messages. */
+  readonly path: string;
+  /** A group that can be left out, since Neo4j rebuilds it. */
+  readonly rebuildable: boolean;
+  /** Opens the files for one attempt; undefined when they are gone or not readable from one moment now. */
+  open(): Promise<OpenGroup | undefined>;
+}
+
+export interface OpenGroup {
+  readonly members: readonly MemberSource[];
+  /** After all members were read: whether they are from one moment. */
+  confirm(): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+export interface Snapshot {
+  readonly neostore: Neostore;
+  readonly fence: Fence;
+  /** Everything of the store folder but `neostore`, in the order in which it is to be copied. */
+  readonly groups: readonly SnapshotGroup[];
+  /** Paths that no copy takes, with the reason for the user. */
+  readonly leftOut: readonly string[];
+  /** Sum of the sizes at this moment; the real one may be larger. */
+  readonly estimatedBytes: number;
+  /** Reads the end of the log. Only after the last member of `groups` was read. */
+  takeTail(signal?: AbortSignal): Promise<Tail>;
+  /** What completes the artifact, in order: the log, then `neostore`, then the checkpoint file. */
+  finalMembers(tail: Tail): Promise<MemberSource[]>;
+  close(): Promise<void>;
+}
+
+const SUPPORTED_FAMILIES = ['aligned', 'standard'];
+
+/** Identifies, pins and fences. @throws GK_NOT_FOUND, GK_UNSUPPORTED, GK_STORE_DAMAGED, GK_SOURCE_MOVED */
+export async function openLocalSnapshot(folders: DatabaseFolders): Promise<Snapshot> {
+  const listing = await listStore(folders.storeDirectory);
+  const neostore = await identify(folders.storeDirectory, listing);
+  const { fence, pins } = await pinFromFence(folders.logDirectory, neostore.storeId);
+  pins.watch();
+  return {
+    neostore,
+    fence,
+    groups: groupsOf(folders.storeDirectory, listing, neostore.storeId.family),
+    leftOut: listing.unknownIndexes,
+    estimatedBytes: await estimateBytes(folders.storeDirectory, listing, pins),
+    takeTail: async (signal) => {
+      await pins.refresh();
+      return readTail(pins.pinned(), fence, neostore.storeId, signal);
+    },
+    finalMembers: (tail) => finalMembers(folders, fence, tail),
+    close: () => pins.close(),
+  };
+}
+
+async function identify(directory: string, listing: StoreListing): Promise<Neostore> {
+  const path = join(directory, METADATA_STORE);
+  const file = await openForReading(path);
+  try {
+    const bytes = Buffer.alloc(NEOSTORE_BYTES_MIN);
+    const got = await file.read(bytes, 0);
+    const neostore = parseNeostore(bytes.subarray(0, got));
+    refuseUnsupported(directory, neostore.storeId);
+    refuseIncomplete(directory, listing);
+    return neostore;
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    throw new GraphkeepError('GK_UNSUPPORTED', `${path}: ${error.message}`, {
+      hint: 'graphkeep reads stores of Neo4j 5.0 and later; migrate older ones with neo4j-admin database migrate',
+      cause: error,
+    });
+  } finally {
+    await file.close();
+  }
+}
+
+function refuseUnsupported(directory: string, storeId: StoreId): void {
+  if (storeId.engine === 'record' && SUPPORTED_FAMILIES.includes(storeId.family)) return;
+  throw new GraphkeepError(
+    'GK_UNSUPPORTED',
+    `${directory} is a ${storeId.engine} store of format ${storeId.family}`,
+    {
+      hint: 'graphkeep backs up the record formats aligned and standard; others could not be proven',
+    },
+  );
+}
+
+function refuseIncomplete(directory: string, listing: StoreListing): void {
+  const present = new Set(listing.files.map((file) => file.path));
+  const missing = MANDATORY_FILES.filter((name) => !present.has(name));
+  if (missing.length === 0) return;
+  throw new GraphkeepError('GK_STORE_DAMAGED', `${directory} lacks ${missing.join(', ')}`, {
+    hint: 'Neo4j cannot start with this store; restore it from a backup',
+  });
+}
+
+/**
+ * Pins the log before it trusts the fence: between reading the checkpoint and opening its log file, a newer
+ * checkpoint may have pruned that file. Then a newer fence is there to be read.
+ */
+async function pinFromFence(
+  logDirectory: string,
+  storeId: StoreId,
+): Promise<{ fence: Fence; pins: LogPins }> {
+  for (let attempt = 1; ; attempt++) {
+    const fence = await readFence(logDirectory);
+    if (!isSameStore(fence.checkpoint.storeId, storeId)) {
+      throw new GraphkeepError(
+        'GK_STORE_DAMAGED',
+        `${fence.fileName} in ${logDirectory} belongs to another store`,
+        {
+          hint: 'the two folders of the database do not fit together; Neo4j would refuse them, too',
+        },
+      );
+    }
+    const { logVersion, offsetBytes } = fence.checkpoint.position;
+    const pins = new LogPins(logDirectory, logVersion);
+    await pins.refresh();
+    const first = pins.pinned()[0];
+    if (first?.version === logVersion && BigInt((await first.handle.stat()).size) >= offsetBytes) {
+      return { fence, pins };
+    }
+    await pins.close();
+    if (attempt >= BACKUP_ATTEMPTS_MAX) {
+      throw new GraphkeepError(
+        'GK_STORE_DAMAGED',
+        `the newest checkpoint in ${logDirectory} needs byte ${offsetBytes} of log file ${logVersion}, which is not there`,
+      );
+    }
+  }
+}
+
+function groupsOf(directory: string, listing: StoreListing, family: string): SnapshotGroup[] {
+  const replayable = listing.files.filter((file) => file.kind === 'replayable');
+  const trees = listing.files.filter((file) => file.kind === 'tree');
+  return [
+    ...replayable.map((file) => ({
+      path: file.path,
+      rebuildable: false,
+      open: () => openReplayable(directory, file.path, family),
+    })),
+    ...trees.map((file) => ({
+      path: file.path,
+      rebuildable: true,
+      open: () => openTree(directory, file.path),
+    })),
+    ...listing.luceneIndexes.map((path) => ({
+      path,
+      rebuildable: true,
+      open: () => openLuceneIndex(directory, path),
+    })),
+  ];
+}
+
+/** A record store as it is: the log repairs every page that changes meanwhile. */
+async function openReplayable(directory: string, path: string, family: string): Promise<OpenGroup> {
+  const file = await openForReading(join(directory, path));
+  const bytes = wholePagesBytes(path, family, file.bytes);
+  const read = (target: Buffer, position: number): Promise<void> => readExactly(file, target, position);
+  return {
+    members: [{ path, kind: 'store', bytes, read }],
+    confirm: async () => true,
+    close: () => file.close(),
+  };
+}
+
+async function finalMembers(folders: DatabaseFolders, fence: Fence, tail: Tail): Promise<MemberSource[]> {
+  const neostorePath = join(folders.storeDirectory, METADATA_STORE);
+  const file = await openForReading(neostorePath);
+  const neostore = Buffer.alloc(file.bytes);
+  await readExactly(file, neostore, 0).finally(() => file.close());
+  return [
+    ...tail.files.map((log) => memberFromHandle(log.handle, log.name, 'log', log.bytes)),
+    memberFromBytes(METADATA_STORE, 'store', neostore),
+    memberFromBytes(fence.fileName, 'checkpoint', fence.fileBytes),
+  ];
+}
+
+async function estimateBytes(directory: string, listing: StoreListing, pins: LogPins): Promise<number> {
+  let sum = 0;
+  for (const file of listing.files) {
+    const handle = await pinFile(join(directory, file.path));
+    if (handle === undefined) continue;
+    sum += (await handle.stat()).size;
+    await handle.close();
+  }
+  const finished = pins.pinned().slice(0, -1);
+  for (const pin of finished) sum += (await pin.handle.stat()).size;
+  return sum;
+}

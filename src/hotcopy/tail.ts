@@ -1,0 +1,251 @@
+/**
+ * The tail: the log from the fence to the last complete transaction, read after the last store byte.
+ * Source: formats.md §2.8, §9.2.
+ *
+ * A log that ends too early is not noticed by Neo4j and is silent corruption; so every transaction is proven by its
+ * checksum and must follow the one before it, across files, and anything that is not explained fails the backup.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GraphkeepError } from '../errors.ts';
+import { isSameStore, type StoreId } from '../formats/storeid.ts';
+import { LOG_HEADER_BYTES, type LogHeader, parseLogHeader } from '../formats/txlog/header.ts';
+import { type LogTransaction, type ParseStep, TransactionParser } from '../formats/txlog/transactions.ts';
+import {
+  LOG_COMMAND_BYTES_MAX,
+  LOG_WINDOW_BYTES,
+  TAIL_REREAD_DELAY_MS,
+  TAIL_REREADS_MAX,
+} from '../limits.ts';
+import { readFully } from '../storage/local.ts';
+import { type Fence, namingLogFile } from './fence.ts';
+import type { PinnedLog } from './logfolder.ts';
+
+export interface TailFile extends PinnedLog {
+  /** Bytes to copy: the header and everything up to the end of the file's last transaction. */
+  readonly bytes: number;
+}
+
+export interface Tail {
+  readonly files: readonly TailFile[];
+  /** Last transaction of the log; that of the fence when none came after it. */
+  readonly highestAppendIndex: bigint;
+  readonly highestChecksum: number;
+  readonly transactions: bigint;
+}
+
+/** Checks that each transaction follows the one before it. One instance walks all files of a log in order. */
+export class ContinuityCheck {
+  #appendIndex: bigint;
+  #checksum: number;
+  #count = 0n;
+
+  constructor(fence: { appendIndex: bigint; checksum: number }) {
+    this.#appendIndex = fence.appendIndex;
+    this.#checksum = fence.checksum;
+  }
+
+  get appendIndex(): bigint {
+    return this.#appendIndex;
+  }
+  get checksum(): number {
+    return this.#checksum;
+  }
+  get count(): bigint {
+    return this.#count;
+  }
+
+  accept(transaction: LogTransaction): void {
+    if (transaction.appendIndex !== this.#appendIndex + 1n) {
+      throw new GraphkeepError(
+        'GK_STORE_DAMAGED',
+        `the log goes from transaction ${this.#appendIndex} to ${transaction.appendIndex}: there is a gap`,
+      );
+    }
+    const { previousChecksum } = transaction;
+    if (previousChecksum !== undefined && previousChecksum !== this.#checksum) {
+      throw new GraphkeepError(
+        'GK_STORE_DAMAGED',
+        `transaction ${transaction.appendIndex} does not follow the transaction ${this.#appendIndex} that is in the log`,
+      );
+    }
+    this.#appendIndex = transaction.appendIndex;
+    this.#checksum = transaction.checksum;
+    this.#count++;
+  }
+}
+
+/**
+ * Scans the pinned files from the fence on. Call it only after the last store byte was read.
+ * @throws GK_SOURCE_MOVED when a file in between is not there, GK_STORE_DAMAGED, GK_UNSUPPORTED
+ */
+export async function readTail(
+  pins: readonly PinnedLog[],
+  fence: Fence,
+  storeId: StoreId,
+  signal?: AbortSignal,
+): Promise<Tail> {
+  const { position, appendIndex, transactionChecksum } = fence.checkpoint;
+  const continuity = new ContinuityCheck({ appendIndex, checksum: transactionChecksum });
+  const files: TailFile[] = [];
+  let expectedVersion = position.logVersion;
+  for (const [number, pin] of pins.entries()) {
+    const header = await readHeader(pin, storeId);
+    // A file that rotation has made and not yet begun: the log ends with the file before it.
+    if (header === undefined && files.length > 0) break;
+    checkVersion(pin, header, expectedVersion, continuity, files.length > 0);
+    expectedVersion += 1n;
+    const isNewest = number === pins.length - 1;
+    const startBytes = files.length === 0 ? Number(position.offsetBytes) : LOG_HEADER_BYTES;
+    const end = await scanToEnd(pin, startBytes, isNewest, continuity, signal);
+    files.push({ ...pin, bytes: end });
+  }
+  if (files.length === 0) {
+    throw new GraphkeepError(
+      'GK_SOURCE_MOVED',
+      `log file ${position.logVersion}, which the checkpoint needs, is gone`,
+    );
+  }
+  return {
+    files,
+    highestAppendIndex: continuity.appendIndex,
+    highestChecksum: continuity.checksum,
+    transactions: continuity.count,
+  };
+}
+
+async function readHeader(pin: PinnedLog, storeId: StoreId): Promise<LogHeader | undefined> {
+  const bytes = Buffer.alloc(LOG_HEADER_BYTES);
+  const got = await readFully(pin.handle, bytes, 0, pin.name);
+  if (got < LOG_HEADER_BYTES) return undefined;
+  const header = namingLogFile(pin.name, () => parseLogHeader(bytes));
+  if (header?.storeId !== undefined && !isSameStore(header.storeId, storeId)) {
+    throw new GraphkeepError(
+      'GK_STORE_DAMAGED',
+      `${pin.name} belongs to another store than the store files`,
+      {
+        hint: 'the two folders of the database do not fit together; Neo4j would refuse them, too',
+      },
+    );
+  }
+  return header;
+}
+
+function checkVersion(
+  pin: PinnedLog,
+  header: LogHeader | undefined,
+  expectedVersion: bigint,
+  continuity: ContinuityCheck,
+  followsFile: boolean,
+): void {
+  if (pin.version !== expectedVersion) {
+    throw new GraphkeepError(
+      'GK_SOURCE_MOVED',
+      `log file ${expectedVersion} was pruned before it could be read`,
+    );
+  }
+  if (header === undefined || header.logVersion !== pin.version) {
+    throw new GraphkeepError(
+      'GK_STORE_DAMAGED',
+      `${pin.name} does not begin with the header of log ${pin.version}`,
+    );
+  }
+  if (followsFile && header.previousAppendIndex !== continuity.appendIndex) {
+    throw new GraphkeepError(
+      'GK_STORE_DAMAGED',
+      `${pin.name} follows transaction ${header.previousAppendIndex}, but the log before it ends at ${continuity.appendIndex}`,
+    );
+  }
+}
+
+/** Offset just after the last complete transaction of a file. */
+async function scanToEnd(
+  pin: PinnedLog,
+  startBytes: number,
+  isNewest: boolean,
+  continuity: ContinuityCheck,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  let endBytes = startBytes;
+  for (let reread = 0; ; reread++) {
+    const scan = await scanTransactions(
+      pin.handle,
+      endBytes,
+      (transaction) => {
+        continuity.accept(transaction);
+        endBytes = transaction.endBytes;
+      },
+      signal,
+    );
+    // Only the newest file may end inside a transaction: one that was being written, or that a crash cut short.
+    const endsHere = isNewest || scan.reachedBytes === endBytes;
+    if (endsHere && (await isZeroFrom(pin.handle, scan.reachedBytes))) return endBytes;
+    // On a live server the last transaction may be half written at this moment; damage stays as it is.
+    if (reread >= TAIL_REREADS_MAX) throw damaged(pin, endBytes, scan.reason);
+    await sleep(TAIL_REREAD_DELAY_MS);
+  }
+}
+
+function damaged(pin: PinnedLog, offset: number, reason: string | undefined): GraphkeepError {
+  return new GraphkeepError(
+    'GK_STORE_DAMAGED',
+    `${pin.name} cannot be read from byte ${offset} on: ${reason ?? 'it ends inside a transaction'}`,
+  );
+}
+
+interface Scan {
+  readonly status: ParseStep['status'] | 'endOfFile';
+  readonly reason: string | undefined;
+  /** How far the reader came; for `endOfFile` the size of the file. */
+  readonly reachedBytes: number;
+}
+
+/** Feeds a file to the parser in windows, which grow only for a command that is larger than one. */
+export async function scanTransactions(
+  handle: FileHandle,
+  startBytes: number,
+  onTransaction: (transaction: LogTransaction) => void,
+  signal?: AbortSignal,
+): Promise<Scan> {
+  const parser = new TransactionParser(startBytes, onTransaction);
+  let window = Buffer.allocUnsafe(LOG_WINDOW_BYTES);
+  for (;;) {
+    if (signal?.aborted) throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: signal.reason });
+    const got = await readFully(handle, window, parser.offsetBytes, 'a log file');
+    const step = parser.parse(window.subarray(0, got));
+    if (step.status !== 'more') {
+      const reachedBytes = step.reachedBytes ?? parser.offsetBytes;
+      return { status: step.status, reason: step.reason, reachedBytes };
+    }
+    if (got < window.length) {
+      return {
+        status: 'endOfFile',
+        reason: undefined,
+        reachedBytes: parser.offsetBytes - step.consumedBytes + got,
+      };
+    }
+    if (step.consumedBytes === 0) {
+      if (window.length >= LOG_COMMAND_BYTES_MAX) {
+        return {
+          status: 'torn',
+          reason: 'a log command is impossibly long',
+          reachedBytes: parser.offsetBytes,
+        };
+      }
+      window = Buffer.allocUnsafe(window.length * 2);
+    }
+  }
+}
+
+const ZEROS = Buffer.alloc(LOG_WINDOW_BYTES);
+
+/** Whether only zeros follow: the tail of a preallocated file, or a last transaction that was never finished. */
+async function isZeroFrom(handle: FileHandle, startBytes: number): Promise<boolean> {
+  const window = Buffer.allocUnsafe(LOG_WINDOW_BYTES);
+  for (let position = startBytes; ; ) {
+    const got = await readFully(handle, window, position, 'a log file');
+    if (!window.subarray(0, got).equals(ZEROS.subarray(0, got))) return false;
+    if (got < window.length) return true;
+    position += got;
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * Holds reading to a rate, so that a backup leaves the disks to the server. Bytes are paid for before they are read,
+ * one frame at a time.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GraphkeepError } from '../errors.ts';
+
+export class RateLimit {
+  readonly #bytesPerSecond: number | undefined;
+  readonly #signal: AbortSignal | undefined;
+  readonly #startedMs = performance.now();
+  #spentBytes = 0;
+
+  constructor(bytesPerSecond: number | undefined, signal: AbortSignal | undefined) {
+    this.#bytesPerSecond = bytesPerSecond;
+    this.#signal = signal;
+  }
+
+  /** Resolves when `bytes` more may be read. */
+  async spend(bytes: number): Promise<void> {
+    if (this.#bytesPerSecond === undefined) return;
+    const dueMs = this.#startedMs + (this.#spentBytes / this.#bytesPerSecond) * 1000;
+    this.#spentBytes += bytes;
+    const waitMs = dueMs - performance.now();
+    if (waitMs <= 0) return;
+    await sleep(waitMs, undefined, this.#signal === undefined ? {} : { signal: this.#signal }).catch(
+      (error: unknown) => {
+        throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: error });
+      },
+    );
+  }
+}
