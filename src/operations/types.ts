@@ -79,8 +79,8 @@ export interface ArtifactSummary {
   readonly bytes: number;
   readonly database: string;
   readonly databaseId: string;
-  /** UTC, whole seconds. */
-  readonly time: Date;
+  /** UTC, whole seconds; undefined when the header holds a time that no calendar has. */
+  readonly time: Date | undefined;
   readonly full: boolean;
   readonly compressed: boolean;
   readonly recovered: boolean;
