@@ -150,14 +150,25 @@ async function readPlainDescriptor(
 }
 
 async function readStreamedDescriptor(file: ReadableFile, container: Container): Promise<LocatedDescriptor> {
-  let bytes = Buffer.alloc(0);
+  const chunks: Buffer[] = [];
+  let gotBytes = 0;
+  let tryAtBytes = 1;
   for await (const chunk of decompressed(file, MAGIC_BYTES)) {
-    bytes = Buffer.concat([bytes, chunk]);
-    const located = tryStreamedDescriptor(bytes, container);
+    chunks.push(chunk);
+    gotBytes += chunk.length;
+    // Parsing again only when the bytes have doubled: an endless descriptor must not take quadratic time.
+    if (gotBytes < tryAtBytes) continue;
+    tryAtBytes = gotBytes * 2;
+    const located = tryStreamedDescriptor(Buffer.concat(chunks), container);
     if (located !== undefined) return located;
-    if (bytes.length > DESCRIPTOR_REGION_BYTES_MAX) break;
+    if (gotBytes > DESCRIPTOR_REGION_BYTES_MAX) break;
   }
-  throw new FormatError('the artifact holds no complete descriptor');
+  const located =
+    gotBytes > DESCRIPTOR_REGION_BYTES_MAX
+      ? undefined
+      : tryStreamedDescriptor(Buffer.concat(chunks), container);
+  if (located === undefined) throw new FormatError('the artifact holds no complete descriptor');
+  return located;
 }
 
 function tryStreamedDescriptor(bytes: Buffer, container: Container): LocatedDescriptor | undefined {

@@ -152,10 +152,16 @@ export function parsePaxRecords(content: Buffer): { path?: string; bytes?: numbe
     const equals = record.indexOf('=');
     const value = record.slice(equals + 1);
     if (record.slice(0, equals) === 'path') result.path = value;
-    if (record.slice(0, equals) === 'size') result.bytes = Number.parseInt(value, 10);
+    if (record.slice(0, equals) === 'size') result.bytes = paxSize(value);
     offset += length;
   }
   return result;
+}
+
+function paxSize(digits: string): number {
+  const size = /^\d+$/.test(digits) ? Number(digits) : Number.NaN;
+  if (!Number.isSafeInteger(size)) throw new FormatError('pax header gives a size that is none');
+  return size;
 }
 
 /**

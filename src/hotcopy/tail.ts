@@ -10,7 +10,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { GraphkeepError } from '../errors.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
 import { LOG_HEADER_BYTES, type LogHeader, parseLogHeader } from '../formats/txlog/header.ts';
-import { type LogTransaction, type ParseStep, TransactionParser } from '../formats/txlog/transactions.ts';
+import {
+  COMMIT_ENTRY_BYTES,
+  type LogTransaction,
+  type ParseStep,
+  parseCommitEntry,
+  TransactionParser,
+} from '../formats/txlog/transactions.ts';
 import {
   LOG_COMMAND_BYTES_MAX,
   LOG_WINDOW_BYTES,
@@ -34,45 +40,64 @@ export interface Tail {
   readonly transactions: bigint;
 }
 
-/** Checks that each transaction follows the one before it. One instance walks all files of a log in order. */
+/**
+ * Checks that each transaction follows the one before it. One instance walks all files of a log in order.
+ *
+ * The position of a checkpoint may lie some transactions before the last one that the checkpoint names, when several
+ * were being committed at that moment. So the first transaction may repeat what the checkpoint covers, but must not
+ * leave a gap behind it, and the walk must pass the very transaction that the checkpoint names.
+ */
 export class ContinuityCheck {
-  #appendIndex: bigint;
-  #checksum: number;
+  readonly #fence: { readonly appendIndex: bigint; readonly checksum: number };
+  #last: { readonly appendIndex: bigint; readonly checksum: number } | undefined;
   #count = 0n;
 
   constructor(fence: { appendIndex: bigint; checksum: number }) {
-    this.#appendIndex = fence.appendIndex;
-    this.#checksum = fence.checksum;
+    this.#fence = fence;
   }
 
+  /** Append index of the last transaction; that of the fence as long as there was none. */
   get appendIndex(): bigint {
-    return this.#appendIndex;
+    return this.#last?.appendIndex ?? this.#fence.appendIndex;
   }
   get checksum(): number {
-    return this.#checksum;
+    return this.#last?.checksum ?? this.#fence.checksum;
   }
   get count(): bigint {
     return this.#count;
   }
 
   accept(transaction: LogTransaction): void {
-    if (transaction.appendIndex !== this.#appendIndex + 1n) {
-      throw new GraphkeepError(
-        'GK_STORE_DAMAGED',
-        `the log goes from transaction ${this.#appendIndex} to ${transaction.appendIndex}: there is a gap`,
+    const { appendIndex, checksum, previousChecksum } = transaction;
+    const last = this.#last;
+    if (
+      last === undefined ? appendIndex > this.#fence.appendIndex + 1n : appendIndex !== last.appendIndex + 1n
+    ) {
+      throw damagedLog(`the log goes from transaction ${this.appendIndex} to ${appendIndex}: there is a gap`);
+    }
+    if (last !== undefined && previousChecksum !== undefined && previousChecksum !== last.checksum) {
+      throw damagedLog(
+        `transaction ${appendIndex} was not written after the transaction ${last.appendIndex} in the log`,
       );
     }
-    const { previousChecksum } = transaction;
-    if (previousChecksum !== undefined && previousChecksum !== this.#checksum) {
-      throw new GraphkeepError(
-        'GK_STORE_DAMAGED',
-        `transaction ${transaction.appendIndex} does not follow the transaction ${this.#appendIndex} that is in the log`,
-      );
+    if (appendIndex === this.#fence.appendIndex && checksum !== this.#fence.checksum) {
+      throw damagedLog(`transaction ${appendIndex} in the log is another one than the checkpoint names`);
     }
-    this.#appendIndex = transaction.appendIndex;
-    this.#checksum = transaction.checksum;
+    this.#last = { appendIndex, checksum };
     this.#count++;
   }
+
+  /** @throws GK_STORE_DAMAGED when the log ends before the last transaction that the checkpoint covers */
+  requireFence(): void {
+    if (this.#last === undefined || this.#last.appendIndex >= this.#fence.appendIndex) return;
+    throw damagedLog(
+      `the log ends at transaction ${this.#last.appendIndex}, before ${this.#fence.appendIndex}, which the checkpoint names`,
+    );
+  }
+}
+
+function damagedLog(message: string): GraphkeepError {
+  return new GraphkeepError('GK_STORE_DAMAGED', message);
 }
 
 /**
@@ -106,6 +131,8 @@ export async function readTail(
       `log file ${position.logVersion}, which the checkpoint needs, is gone`,
     );
   }
+  continuity.requireFence();
+  if (continuity.count === 0n) await requireFenceBefore(files[0]!, fence);
   return {
     files,
     highestAppendIndex: continuity.appendIndex,
@@ -114,11 +141,33 @@ export async function readTail(
   };
 }
 
-async function readHeader(pin: PinnedLog, storeId: StoreId): Promise<LogHeader | undefined> {
+/**
+ * Nothing comes after the fence's position: then the transaction that the checkpoint names must end exactly there.
+ * Otherwise the log has lost its end, and the empty tail would pass for an idle server.
+ */
+async function requireFenceBefore(file: TailFile, fence: Fence): Promise<void> {
+  const { position, transactionId, transactionChecksum, appendIndex } = fence.checkpoint;
+  const offset = Number(position.offsetBytes);
+  if (offset === LOG_HEADER_BYTES) {
+    const header = await readFileHeader(file);
+    if (header?.previousAppendIndex === appendIndex) return;
+  } else {
+    const bytes = Buffer.alloc(COMMIT_ENTRY_BYTES);
+    const got = await readFully(file.handle, bytes, offset - COMMIT_ENTRY_BYTES, file.name);
+    const commit = got === COMMIT_ENTRY_BYTES ? parseCommitEntry(bytes) : undefined;
+    if (commit?.transactionId === transactionId && commit.checksum === transactionChecksum) return;
+  }
+  throw damagedLog(`${file.name} ends before transaction ${appendIndex}, which the checkpoint names`);
+}
+
+async function readFileHeader(pin: PinnedLog): Promise<LogHeader | undefined> {
   const bytes = Buffer.alloc(LOG_HEADER_BYTES);
   const got = await readFully(pin.handle, bytes, 0, pin.name);
-  if (got < LOG_HEADER_BYTES) return undefined;
-  const header = namingLogFile(pin.name, () => parseLogHeader(bytes));
+  return got < LOG_HEADER_BYTES ? undefined : namingLogFile(pin.name, () => parseLogHeader(bytes));
+}
+
+async function readHeader(pin: PinnedLog, storeId: StoreId): Promise<LogHeader | undefined> {
+  const header = await readFileHeader(pin);
   if (header?.storeId !== undefined && !isSameStore(header.storeId, storeId)) {
     throw new GraphkeepError(
       'GK_STORE_DAMAGED',
@@ -150,9 +199,13 @@ function checkVersion(
       `${pin.name} does not begin with the header of log ${pin.version}`,
     );
   }
-  if (followsFile && header.previousAppendIndex !== continuity.appendIndex) {
-    throw new GraphkeepError(
-      'GK_STORE_DAMAGED',
+  // Before the first transaction was seen, the file may begin earlier than the one the checkpoint names.
+  const fits =
+    continuity.count === 0n
+      ? header.previousAppendIndex <= continuity.appendIndex
+      : header.previousAppendIndex === continuity.appendIndex;
+  if (followsFile && !fits) {
+    throw damagedLog(
       `${pin.name} follows transaction ${header.previousAppendIndex}, but the log before it ends at ${continuity.appendIndex}`,
     );
   }

@@ -67,6 +67,7 @@ class BackupRun {
   readonly #rate: RateLimit;
   readonly #leftOut: string[];
   #doneBytes = 0;
+  #phase = 'copying';
 
   constructor(source: DatabaseFolders, options: BackupOptions, snapshot: Snapshot, publication: Publication) {
     this.#source = source;
@@ -82,8 +83,11 @@ class BackupRun {
   async copyAndPublish(): Promise<AttemptResult> {
     await this.#writer.begin(this.#describe(undefined));
     for (const group of this.#snapshot.groups) await this.#copyGroup(group);
+    this.#phase = 'reading the log';
+    this.#onBytes(0);
     const tail = await this.#snapshot.takeTail(this.#options.signal);
-    for (const member of await this.#snapshot.finalMembers(tail)) await this.#addMember(member);
+    for (const member of await this.#snapshot.finalMembers(tail))
+      await this.#addMember(this.#limited(member));
     const descriptor = this.#describe(tail);
     await this.#writer.finish(descriptor, this.#indexFacts(tail));
     const artifactPath = await this.#publish(descriptor);
@@ -101,7 +105,7 @@ class BackupRun {
   #onBytes(bytes: number): void {
     this.#doneBytes += bytes;
     const totalBytes = Math.max(this.#snapshot.estimatedBytes, this.#doneBytes);
-    this.#options.listener?.progress({ phase: 'copying', doneBytes: this.#doneBytes, totalBytes });
+    this.#options.listener?.progress({ phase: this.#phase, doneBytes: this.#doneBytes, totalBytes });
   }
 
   async #copyGroup(group: SnapshotGroup): Promise<void> {
@@ -110,7 +114,7 @@ class BackupRun {
       if (open === undefined) continue;
       const mark = this.#writer.mark();
       try {
-        if (await this.#copyOnce(open)) return;
+        if (await this.#copyOnce(open, group.rebuildable)) return;
       } finally {
         await open.close();
       }
@@ -123,17 +127,26 @@ class BackupRun {
     );
   }
 
-  async #copyOnce(open: OpenGroup): Promise<boolean> {
-    for (const member of open.members) await this.#addMember(member);
+  async #copyOnce(open: OpenGroup, atOnce: boolean): Promise<boolean> {
+    for (const member of open.members) {
+      if (atOnce) this.#rate.owe(member.bytes);
+      await this.#addMember(atOnce ? member : this.#limited(member));
+    }
     return open.confirm();
   }
 
-  async #addMember(member: MemberSource): Promise<void> {
-    const read = async (target: Buffer, position: number): Promise<void> => {
-      await this.#rate.spend(target.length);
-      await member.read(target, position);
+  #limited(member: MemberSource): MemberSource {
+    return {
+      ...member,
+      read: async (target, position) => {
+        await this.#rate.spend(target.length);
+        await member.read(target, position);
+      },
     };
-    await this.#writer.addMember({ ...member, read }, this.#options.signal);
+  }
+
+  async #addMember(member: MemberSource): Promise<void> {
+    await this.#writer.addMember(member, this.#options.signal);
   }
 
   #describe(tail: Tail | undefined): ArtifactDescriptor {

@@ -16,6 +16,14 @@ export class RateLimit {
     this.#signal = signal;
   }
 
+  /**
+   * Counts bytes without waiting; whoever spends next waits for them. For files that must be read in one moment:
+   * waiting in the middle of one would only make a checkpoint in between more likely.
+   */
+  owe(bytes: number): void {
+    this.#spentBytes += bytes;
+  }
+
   /** Resolves when `bytes` more may be read. */
   async spend(bytes: number): Promise<void> {
     if (this.#bytesPerSecond === undefined) return;

@@ -140,6 +140,9 @@ function arrayValue(bytes: Bytes, start: number, end: number): number {
   const count = int32(bytes, start);
   if (count < 0) throw new LogEntryError('negative length of an array', start + 4);
   const elementType = bytes[start + 4]!;
+  // Elements without bytes, or arrays in an array, are in no log; walking them would take damage for endless data.
+  if (elementType < 2 || elementType === VALUE_ARRAY)
+    throw new LogEntryError(`array of elements of type ${elementType}`, start + 5);
   let offset = start + 5;
   for (let index = 0; index < count; index++) {
     offset = valueOfType(elementType, bytes, offset, end);

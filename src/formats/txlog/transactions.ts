@@ -15,7 +15,7 @@ import {
 const ENTRY_START = 1;
 const ENTRY_COMMAND = 3;
 const ENTRY_COMMIT = 5;
-const COMMIT_BYTES = 22;
+export const COMMIT_ENTRY_BYTES = 22;
 /** Readers of Neo4j refuse more, too. */
 const ADDITIONAL_HEADER_BYTES_MAX = 8;
 
@@ -138,7 +138,7 @@ export class TransactionParser {
 
   #entryEnd(bytes: Buffer, cursor: number, kernelVersion: number, entryType: number): number {
     if (entryType === ENTRY_COMMAND) return skipCommand(bytes, cursor + 2, bytes.length);
-    const fixedBytes = entryType === ENTRY_COMMIT ? COMMIT_BYTES : startEntryBytes(kernelVersion);
+    const fixedBytes = entryType === ENTRY_COMMIT ? COMMIT_ENTRY_BYTES : startEntryBytes(kernelVersion);
     if (cursor + fixedBytes > bytes.length) return NEED_MORE;
     if (entryType === ENTRY_COMMIT) return cursor + fixedBytes;
     const additional = bytes.readInt32LE(cursor + fixedBytes - 4);
@@ -188,4 +188,10 @@ function startEntryBytes(kernelVersion: number): number {
   if (kernelVersion >= KERNEL_VERSION_2025_05) return 2 + 8 * 3 + 4;
   if (kernelVersion >= KERNEL_VERSION_5_20) return 2 + 8 * 3 + 4 + 4;
   return 2 + 8 * 2 + 4 + 4;
+}
+
+/** The commit entry that the bytes are; undefined when they are something else. Its checksum is not proven by this. */
+export function parseCommitEntry(bytes: Buffer): { transactionId: bigint; checksum: number } | undefined {
+  if (bytes.length < COMMIT_ENTRY_BYTES || bytes[1] !== ENTRY_COMMIT) return undefined;
+  return { transactionId: bytes.readBigInt64LE(2), checksum: bytes.readUInt32LE(COMMIT_ENTRY_BYTES - 4) };
 }
