@@ -13,6 +13,7 @@ import {
   refusedOption,
   usageError,
 } from './options.ts';
+import { isFolder } from './paths.ts';
 import { renderJson, renderTable } from './render.ts';
 
 interface InspectCommandOptions {
@@ -80,8 +81,10 @@ export async function printInspection(
   context: CliContext,
 ): Promise<number> {
   const { inspectArtifacts } = await import('../operations/inspect.ts');
-  const result = await inspectArtifacts(path.resolve(backupPath));
-  const shown = selectArtifacts(result.artifacts, view, path.resolve(backupPath));
+  const absolutePath = path.resolve(backupPath);
+  await isFolder(absolutePath, 'the path');
+  const result = await inspectArtifacts(absolutePath);
+  const shown = selectArtifacts(result.artifacts, view, absolutePath);
   if (view.json) {
     context.stdout.write(renderJson({ artifacts: shown.map(jsonRow), unreadable: result.unreadable }));
   } else {
@@ -115,7 +118,7 @@ export function selectArtifacts(
 function compareArtifacts(first: ArtifactSummary, second: ArtifactSummary): number {
   return (
     compareText(first.database, second.database) ||
-    second.time.getTime() - first.time.getTime() ||
+    (second.time?.getTime() ?? 0) - (first.time?.getTime() ?? 0) ||
     Number(second.highestTransaction - first.highestTransaction) ||
     compareText(second.path, first.path)
   );
@@ -207,10 +210,15 @@ function tableRow(artifact: ArtifactSummary): string[] {
 }
 
 function jsonRow(artifact: ArtifactSummary): Record<string, unknown> {
-  return { file: pathToFileURL(artifact.path).href, ...artifact, time: formatTime(artifact.time) };
+  return {
+    file: pathToFileURL(artifact.path).href,
+    ...artifact,
+    time: artifact.time === undefined ? null : formatTime(artifact.time),
+  };
 }
 
 /** Whole seconds without zone, as `neo4j-admin` prints them; the column says that it is UTC. */
-export function formatTime(time: Date): string {
+export function formatTime(time: Date | undefined): string {
+  if (time === undefined) return 'unknown';
   return time.toISOString().slice(0, 'yyyy-MM-ddTHH:mm:ss'.length);
 }

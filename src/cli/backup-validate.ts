@@ -86,7 +86,7 @@ async function runValidate(
     doing: 'validate the artifact',
     // No print: verdicts and errors come together in a table at the end.
   });
-  if (json) context.stdout.write(renderJson(jsonSummary(summary)));
+  if (json) context.stdout.write(renderJson(jsonSummary(summary, [...files])));
   else printTable(summary, isVerbose(options, context), context);
   return validateExitStatus(summary);
 }
@@ -142,9 +142,13 @@ function printTable(summary: WorkSummary<ValidateResult>, verbose: boolean, cont
   }
 }
 
-function jsonSummary(summary: WorkSummary<ValidateResult>): Record<string, unknown> {
-  const artifacts = summary.outcomes.map(({ subject, result, error }) => ({
-    ...(result ?? { path: subject, valid: false }),
+/** `files` in the order of the outcomes. */
+function jsonSummary(
+  summary: WorkSummary<ValidateResult>,
+  files: readonly string[],
+): Record<string, unknown> {
+  const artifacts = summary.outcomes.map(({ result, error }, index) => ({
+    ...(result ?? { path: files[index], valid: false }),
     ...(error === undefined ? {} : { error: errorFields(error) }),
   }));
   return { valid: artifacts.every((artifact) => artifact.valid), artifacts };

@@ -17,6 +17,7 @@ import {
   choiceOption,
   parseChoice,
   pathOption,
+  rateOption,
   refusal,
   refusedOption,
   refusedSwitch,
@@ -38,6 +39,7 @@ interface BackupCommandOptions {
   compress: boolean;
   compressionLevel?: number;
   keepFailed: boolean;
+  limitRate?: number;
   format?: string;
   verbose: boolean;
 }
@@ -74,6 +76,7 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
     .addOption(booleanOption('--compress', 'Compress the artifact with zstd', true))
     .addOption(compressionLevelOption())
     .addOption(booleanOption('--keep-failed', 'Keep the unfinished file of a failed backup', false))
+    .addOption(rateOption('--limit-rate', 'Read at most this much a second, e.g. 50M, to spare a busy disk'))
     .addOption(pathOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'))
     .addOption(choiceOption('--format', 'Form of the output', ['TEXT', 'JSON'], 'TEXT'));
   addInstallationOptions(command);
@@ -185,6 +188,7 @@ async function runBackup(
           compress: options.compress,
           compressionLevel,
           keepFailed: options.keepFailed,
+          ...(options.limitRate === undefined ? {} : { rateBytesPerSecond: options.limitRate }),
           signal,
           listener: progress,
         });

@@ -65,6 +65,17 @@ export function refusedSwitch(name: string, reason: string, hint?: string): Opti
     .hideHelp();
 }
 
+/** A rate such as `50M` or `1.5GiB`, in bytes a second; units count by 1024, as in Neo4j's settings. */
+export function rateOption(name: string, description: string): Option {
+  return new Option(`${name} <size>`, description).argParser((value: string) => {
+    const [, figure = '', unit = ''] = /^(\d{1,6}(?:\.\d{1,3})?)([kmg]?)(?:i?b)?$/i.exec(value) ?? [];
+    const bytes = Math.round(Number(figure) * 1024 ** ['', 'k', 'm', 'g'].indexOf(unit.toLowerCase()));
+    if (figure === '' || bytes < 1)
+      throw usageError(`${name} takes a size per second such as 50M, not '${value}'`);
+    return bytes;
+  });
+}
+
 export function refusal(name: string, reason: string, hint?: string): GraphkeepError {
   return usageError(`${name} is refused: ${reason}`, hint ?? `leave out ${name}`);
 }

@@ -10,6 +10,8 @@ import { formatBytes } from './render.ts';
 const REDRAW_INTERVAL_MS = 100;
 const PLAIN_INTERVAL_MS = 30_000;
 const PLAIN_STEP_PERCENT = 10;
+/** Work that is over at once should not fill a mail; this also holds for its first line. */
+const PLAIN_QUIET_MS = 2000;
 /** The rate is that of the last seconds, since a total average hides that a disk got slow. */
 const RATE_WINDOW_MS = 5000;
 const BAR_CELLS = 24;
@@ -41,7 +43,11 @@ export function createProgress(options: ProgressOptions): Progress {
   const now = options.now ?? (() => performance.now());
   const notices: string[] = [];
   const terminal = options.stream.isTTY === true;
-  const draw = !options.enabled ? undefined : terminal ? terminalDrawer(options) : plainDrawer(options);
+  const draw = !options.enabled
+    ? undefined
+    : terminal
+      ? terminalDrawer(options)
+      : plainDrawer(options, now());
   let phase: string | undefined;
   let rate = createRate();
   return {
@@ -92,21 +98,20 @@ function terminalDrawer(options: ProgressOptions): Drawer {
   };
 }
 
-function plainDrawer(options: ProgressOptions): Drawer {
+function plainDrawer(options: ProgressOptions, startedAtMs: number): Drawer {
   let phase: string | undefined;
   let printedPercent = 0;
-  let printedAtMs = 0;
+  let printedAtMs = startedAtMs;
   return {
     event(event, bytesPerSecond, timeMs) {
       if (event.phase !== phase) {
         phase = event.phase;
         printedPercent = 0;
-        printedAtMs = timeMs;
       }
       const percent = percentOf(event);
       const step =
         percent - printedPercent >= PLAIN_STEP_PERCENT || (percent === 100 && printedPercent < 100);
-      if (!step && timeMs - printedAtMs < PLAIN_INTERVAL_MS) return;
+      if (timeMs - printedAtMs < (step ? PLAIN_QUIET_MS : PLAIN_INTERVAL_MS)) return;
       printedPercent = percent;
       printedAtMs = timeMs;
       const rate = bytesPerSecond === undefined ? '' : `, ${formatBytes(bytesPerSecond)}/s`;

@@ -156,8 +156,12 @@ function refuseDuplicate(settings: Settings): void {
 }
 
 function booleanValue(settings: Settings, key: string, fallback: boolean): boolean {
-  const text = settings.values.get(key)?.value.trim().toLowerCase();
-  return text === undefined ? fallback : text === 'true';
+  const setting = settings.values.get(key);
+  if (setting === undefined) return fallback;
+  const text = setting.value.trim().toLowerCase();
+  if (text !== 'true' && text !== 'false')
+    throw configError(`${key} in ${setting.file} must be true or false`);
+  return text === 'true';
 }
 
 function plainValue(settings: Settings, key: string, fallback: string): string {

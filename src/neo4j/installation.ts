@@ -7,8 +7,8 @@ import { type Dirent, existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
-import type { DatabaseFolders } from '../operations/types.ts';
 import { readDirectories } from './configuration.ts';
+import type { DatabaseFolders } from './folders.ts';
 import { databaseMatcher, isDatabaseName, isPattern, normalizeDatabaseName } from './glob.ts';
 
 export interface Installation {
@@ -107,6 +107,9 @@ async function findHome(options: InstallationOptions): Promise<string> {
   }
   const home = path.resolve(given);
   const status = await stat(home).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
+      throw new GraphkeepError('GK_NOT_FOUND', `the Neo4j home does not exist: ${home}`, { cause: error });
+    }
     throw wrapSystemError(error, `find the Neo4j home folder ${home}`);
   });
   if (!status.isDirectory()) {
@@ -167,6 +170,11 @@ async function readRoot(root: string, required: boolean): Promise<Dirent[]> {
     return await readdir(root, { withFileTypes: true });
   } catch (error) {
     if (!required && isErrno(error, 'ENOENT')) return [];
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
+      throw new GraphkeepError('GK_NOT_FOUND', `the folder of the databases does not exist: ${root}`, {
+        cause: error,
+      });
+    }
     throw wrapSystemError(error, `list the databases in ${root}`);
   }
 }
