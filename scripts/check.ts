@@ -1,0 +1,11 @@
+/** `npm run check`: types, lint, format and unit tests, for daily work; under a minute. */
+import { runPlan } from './runner.ts';
+
+await runPlan({
+  tools: [
+    ['types', 'tsc', '-p', 'tsconfig.json'],
+    ['lint and format', 'biome', 'check'],
+  ],
+  parallel: ['test/unit/**/*.test.ts'],
+  serial: [],
+});

@@ -1,0 +1,3 @@
+import { defineLineTests } from './suite.ts';
+
+defineLineTests('2026.08');

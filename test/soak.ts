@@ -1,0 +1,117 @@
+/**
+ * `npm run soak -- [--backups=N] [--neo4j=5.26|2026.08]`: the main job over and over under the harshest load.
+ * Every backup is restored, started and judged; the first wrong one ends the soak with its reasons.
+ */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type CycleResult, runCycle } from './real/cycle.ts';
+import { LINES, type Line } from './real/harness/distribution.ts';
+import { createJudge } from './real/harness/judge.ts';
+import { prepareSchema, startLoad } from './real/harness/load.ts';
+import { createHome, type StoreFormat, scratchRoot, startServer } from './real/harness/server.ts';
+
+const BACKUPS_DEFAULT = 200;
+/** A fresh server now and then: stores stay small, and a start is part of what is tested. */
+const BACKUPS_PER_SERVER = 20;
+const RATES_BYTES_PER_SECOND = [4_000_000, 16_000_000, 64_000_000, undefined];
+
+interface Tally {
+  backups: number;
+  withCheckpoint: number;
+  withPruning: number;
+  restarts: number;
+  indexesLeftOut: number;
+}
+
+async function soakLine(line: Line, backups: number): Promise<Tally> {
+  const tally: Tally = { backups: 0, withCheckpoint: 0, withPruning: 0, restarts: 0, indexesLeftOut: 0 };
+  await using judge = await createJudge(line);
+  for (let round = 0; tally.backups < backups; round++) {
+    const format: StoreFormat = round % 2 === 0 ? 'aligned' : 'standard';
+    const count = Math.min(BACKUPS_PER_SERVER, backups - tally.backups);
+    await soakServer(
+      line,
+      format,
+      round % 4 < 2,
+      count,
+      (result) => {
+        tally.backups++;
+        tally.withCheckpoint += Number(result.checkpointsDuringCopy);
+        tally.withPruning += Number(result.prunedDuringCopy);
+        tally.restarts += Number(result.backup.attempts > 1);
+        tally.indexesLeftOut += result.backup.leftOut.length;
+        console.log(describe(line, format, tally.backups, result));
+      },
+      judge,
+    );
+  }
+  return tally;
+}
+
+async function soakServer(
+  line: Line,
+  format: StoreFormat,
+  lucene: boolean,
+  count: number,
+  onResult: (result: CycleResult) => void,
+  judge: Awaited<ReturnType<typeof createJudge>>,
+): Promise<void> {
+  const root = await scratchRoot();
+  await mkdir(root, { recursive: true });
+  const scratch = await mkdtemp(join(root, 'graphkeep-soak-'));
+  try {
+    const home = await createHome({ line, dir: join(scratch, 'source'), format, harsh: true });
+    await using server = await startServer(home);
+    await prepareSchema(server, { lucene });
+    const load = startLoad(server, { writers: 8, vector: lucene });
+    await load.waitForMore(500);
+    for (let number = 0; number < count; number++) {
+      const rateBytesPerSecond = RATES_BYTES_PER_SECOND[number % RATES_BYTES_PER_SECOND.length];
+      const compress = number % 3 !== 2;
+      onResult(
+        await runCycle({
+          home,
+          judge,
+          scratch,
+          load,
+          server,
+          compress,
+          ...(rateBytesPerSecond === undefined ? {} : { rateBytesPerSecond }),
+        }),
+      );
+    }
+    await load.stop();
+    if (load.errors.length > 0) throw load.errors[0];
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+function describe(line: Line, format: StoreFormat, number: number, { backup, verdict }: CycleResult): string {
+  const facts = [
+    `${line} ${format} backup ${number}: right`,
+    `${(backup.memberBytes / 1e6).toFixed(1)} MB`,
+    `${backup.durationMs} ms`,
+    `tx ${backup.highestTransaction}`,
+    `${backup.transactionsAfterFence} replayed`,
+    `${verdict.transfers} transfers`,
+  ];
+  if (backup.attempts > 1) facts.push(`${backup.attempts} attempts`);
+  if (backup.leftOut.length > 0) facts.push(`left out ${backup.leftOut.join(' ')}`);
+  return facts.join(', ');
+}
+
+const { values } = parseArgs({ options: { backups: { type: 'string' }, neo4j: { type: 'string' } } });
+const backups = Number(values.backups ?? BACKUPS_DEFAULT);
+const lines = values.neo4j === undefined ? LINES : LINES.filter((line) => line === values.neo4j);
+for (const line of lines) {
+  const started = Date.now();
+  const tally = await soakLine(line, backups);
+  const minutes = ((Date.now() - started) / 60_000).toFixed(1);
+  console.log(
+    `${line}: ${tally.backups} of ${tally.backups} backups right in ${minutes} min; a checkpoint fell into ` +
+      `${tally.withCheckpoint}, pruning into ${tally.withPruning}; ${tally.restarts} began anew; ` +
+      `${tally.indexesLeftOut} indexes left out`,
+  );
+}
