@@ -65,6 +65,7 @@ export class LogPins {
   readonly #pins = new Map<bigint, PinnedLog>();
   readonly #stop = new AbortController();
   #watching: Promise<void> = Promise.resolve();
+  #refreshing: Promise<void> = Promise.resolve();
   #failure: unknown;
 
   constructor(directory: string, firstVersion: bigint) {
@@ -72,8 +73,14 @@ export class LogPins {
     this.#firstVersion = firstVersion;
   }
 
-  /** Pins what is there now, ascending; safe to call at any time. */
-  async refresh(): Promise<void> {
+  /** Pins everything that is there at the moment of the call. One at a time: two would open a file twice. */
+  refresh(): Promise<void> {
+    const refreshed = this.#refreshing.then(() => this.#refreshNow());
+    this.#refreshing = refreshed.catch(() => undefined);
+    return refreshed;
+  }
+
+  async #refreshNow(): Promise<void> {
     const { logs } = await listLogFolder(this.#directory);
     for (const file of logs) {
       if (file.version < this.#firstVersion || this.#pins.has(file.version)) continue;

@@ -66,20 +66,26 @@ export async function openLocalSnapshot(folders: DatabaseFolders): Promise<Snaps
   const listing = await listStore(folders.storeDirectory);
   const neostore = await identify(folders.storeDirectory, listing);
   const { fence, pins } = await pinFromFence(folders.logDirectory, neostore.storeId);
-  pins.watch();
-  return {
-    neostore,
-    fence,
-    groups: groupsOf(folders.storeDirectory, listing, neostore.storeId.family),
-    leftOut: listing.unknownIndexes,
-    estimatedBytes: await estimateBytes(folders.storeDirectory, listing, pins),
-    takeTail: async (signal) => {
-      await pins.refresh();
-      return readTail(pins.pinned(), fence, neostore.storeId, signal);
-    },
-    finalMembers: (tail) => finalMembers(folders, fence, tail),
-    close: () => pins.close(),
-  };
+  try {
+    const estimatedBytes = await estimateBytes(folders.storeDirectory, listing, pins);
+    pins.watch();
+    return {
+      neostore,
+      fence,
+      groups: groupsOf(folders.storeDirectory, listing, neostore.storeId.family),
+      leftOut: listing.unknownIndexes,
+      estimatedBytes,
+      takeTail: async (signal) => {
+        await pins.refresh();
+        return readTail(pins.pinned(), fence, neostore.storeId, signal);
+      },
+      finalMembers: (tail) => finalMembers(folders, fence, tail),
+      close: () => pins.close(),
+    };
+  } catch (error) {
+    await pins.close();
+    throw error;
+  }
 }
 
 async function identify(directory: string, listing: StoreListing): Promise<Neostore> {
@@ -144,11 +150,7 @@ async function pinFromFence(
     }
     const { logVersion, offsetBytes } = fence.checkpoint.position;
     const pins = new LogPins(logDirectory, logVersion);
-    await pins.refresh();
-    const first = pins.pinned()[0];
-    if (first?.version === logVersion && BigInt((await first.handle.stat()).size) >= offsetBytes) {
-      return { fence, pins };
-    }
+    if (await holdsPosition(pins, logVersion, offsetBytes)) return { fence, pins };
     await pins.close();
     if (attempt >= BACKUP_ATTEMPTS_MAX) {
       throw new GraphkeepError(
@@ -156,6 +158,17 @@ async function pinFromFence(
         `the newest checkpoint in ${logDirectory} needs byte ${offsetBytes} of log file ${logVersion}, which is not there`,
       );
     }
+  }
+}
+
+async function holdsPosition(pins: LogPins, logVersion: bigint, offsetBytes: bigint): Promise<boolean> {
+  try {
+    await pins.refresh();
+    const first = pins.pinned()[0];
+    return first?.version === logVersion && BigInt((await first.handle.stat()).size) >= offsetBytes;
+  } catch (error) {
+    await pins.close();
+    throw error;
   }
 }
 

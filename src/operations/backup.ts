@@ -2,7 +2,7 @@
  * `database backup`: one full artifact of one database, taken while a server runs or from files at rest.
  * Owns the order in which a snapshot becomes an artifact, and that nothing but a complete one gets a final name.
  */
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ArtifactWriter, type MemberSource } from '../artifact/writer.ts';
@@ -10,9 +10,11 @@ import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
 import { type OpenGroup, openLocalSnapshot, type Snapshot, type SnapshotGroup } from '../hotcopy/snapshot.ts';
+import { readFolder } from '../hotcopy/storefiles.ts';
 import type { Tail } from '../hotcopy/tail.ts';
 import { ATOMIC_COPY_ATTEMPTS_MAX, BACKUP_ATTEMPTS_MAX } from '../limits.ts';
-import { FAILED_SUFFIX, Publication } from '../storage/local.ts';
+import { type FileLock, tryLock } from '../neo4j/locks.ts';
+import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication } from '../storage/local.ts';
 import { VERSION } from '../version.ts';
 import { RateLimit } from './ratelimit.ts';
 import type { BackupOptions, BackupResult, DatabaseFolders } from './types.ts';
@@ -45,16 +47,46 @@ type AttemptResult = Omit<BackupResult, 'attempts' | 'durationMs'>;
 async function attemptBackup(source: DatabaseFolders, options: BackupOptions): Promise<AttemptResult> {
   const snapshot = await openLocalSnapshot(source);
   try {
-    const publication = await Publication.create(options.targetDirectory, `${source.name}.backup`);
+    const partialName = `${source.name}.backup`;
+    await removeStalePartials(options.targetDirectory, partialName);
+    const publication = await Publication.create(options.targetDirectory, partialName);
+    const lock = tryLockIfPossible(publication.partialPath);
     const run = new BackupRun(source, options, snapshot, publication);
     try {
       return await run.copyAndPublish();
     } catch (error) {
       await run.abandon();
       throw error;
+    } finally {
+      lock?.release();
     }
   } finally {
     await snapshot.close();
+  }
+}
+
+/**
+ * Removes what killed backups of this database left. A file that is being written is locked by its writer, on this
+ * host or, over a shared file system, on another; only one that can be locked here is nobody's.
+ */
+async function removeStalePartials(directory: string, partialName: string): Promise<void> {
+  for (const entry of await readFolder(directory)) {
+    const isPartial = entry.name.startsWith(`.${partialName}.`) && entry.name.endsWith(PARTIAL_SUFFIX);
+    if (!isPartial || !entry.isFile()) continue;
+    const path = join(directory, entry.name);
+    const lock = tryLockIfPossible(path);
+    if (lock === undefined) continue;
+    await rm(path, { force: true });
+    lock.release();
+  }
+}
+
+/** Some file systems have no locks: then nothing is ever taken for stale, and nothing else depends on it. */
+function tryLockIfPossible(path: string): FileLock | undefined {
+  try {
+    return tryLock(path, { create: false });
+  } catch {
+    return undefined;
   }
 }
 
