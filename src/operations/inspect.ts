@@ -46,7 +46,9 @@ function newestFirst(left: ArtifactSummary, right: ArtifactSummary): number {
   if (left.database !== right.database) return left.database < right.database ? -1 : 1;
   const age = (right.time?.getTime() ?? 0) - (left.time?.getTime() ?? 0);
   if (age !== 0) return age;
-  return Number(right.highestTransaction - left.highestTransaction);
+  const reach = Number(right.highestTransaction - left.highestTransaction);
+  // Of two backups within one second, the later one has the later name.
+  return reach !== 0 ? reach : left.path < right.path ? 1 : -1;
 }
 
 async function summaryOf(path: string): Promise<ArtifactSummary> {

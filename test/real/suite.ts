@@ -33,7 +33,7 @@ const PROGRAM = fileURLToPath(new URL('../../bin/graphkeep', import.meta.url));
 
 /** Together more than the ten backups under load that each line owes. */
 const CYCLES: Readonly<Record<StoreFormat, number>> = { aligned: 6, standard: 5 };
-const RATES_BYTES_PER_SECOND = [4_000_000, 1_500_000, undefined];
+const RATES_BYTES_PER_SECOND = [12_000_000, 5_000_000, undefined];
 
 interface Bench {
   readonly line: Line;

@@ -1,0 +1,47 @@
+/** The installed package: packed, installed in an empty folder with what it depends on, and used. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { VERSION } from '../../src/version.ts';
+import { makeDatabase } from '../fixtures/database.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+
+test('npm pack, npm install, backup, validate', (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'graphkeep-package-'));
+  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH ?? ''}` };
+  const run = (command: string, args: readonly string[], cwd: string): string =>
+    execFileSync(command, args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+
+  run('npm', ['pack', `--pack-destination=${folder}`], ROOT);
+  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz'));
+  assert.ok(tarball !== undefined);
+  const home = join(folder, 'home');
+  mkdirSync(home);
+  writeFileSync(join(home, 'package.json'), '{"private":true}');
+  run('npm', ['install', '--no-audit', '--no-fund', join(folder, tarball)], home);
+  const program = join(home, 'node_modules', '.bin', 'graphkeep');
+  assert.equal(run(program, ['--version'], home).trim(), VERSION);
+
+  const database = makeDatabase(join(folder, 'data'), '5.26');
+  const target = join(folder, 'target');
+  mkdirSync(target);
+  run(
+    program,
+    [
+      'database',
+      'backup',
+      `--from-path-data=${dirname(database.storeDirectory)}`,
+      `--from-path-txn=${dirname(database.logDirectory)}`,
+      `--to-path=${target}`,
+      'neo4j',
+    ],
+    home,
+  );
+  const [artifact] = readdirSync(target);
+  assert.match(run(program, ['backup', 'validate', join(target, artifact ?? '')], home), /OK/);
+});
