@@ -40,3 +40,5 @@ export const DATABASE_FILES_MAX = 1_000_000;
 export const RESTORED_FILES_SYNCING_MAX = 8;
 /** Users and roles of an Enterprise artifact, decompressed. */
 export const METADATA_SCRIPT_BYTES_MAX = 64 * MIB;
+/** A partial file that nobody has locked is left alone for this long: its writer may be about to lock it. */
+export const STALE_PARTIAL_AGE_MS = 60_000;

@@ -54,9 +54,9 @@ async function runInfo(database: string, options: InfoCommandOptions, context: C
   const items = selected.map(
     ({ name, error }): WorkItem<DatabaseInfo> => ({
       subject: name,
-      async run() {
+      async run({ signal }) {
         if (error !== undefined) throw error;
-        return await readDatabaseInfo(installation.folders(name));
+        return await readDatabaseInfo(installation.folders(name), { signal });
       },
     }),
   );

@@ -120,6 +120,7 @@ async function runRestore(
           artifactPath: pair.artifactPath,
           target: installation.folders(pair.database),
           overwriteDestination: options.overwriteDestination,
+          ...(installation.scriptsRoot === undefined ? {} : { scriptsDirectory: installation.scriptsRoot }),
           signal,
           listener: progress,
         });

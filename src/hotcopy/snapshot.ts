@@ -9,6 +9,7 @@ import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { NEOSTORE_BYTES_MIN, type Neostore, parseNeostore } from '../formats/neostore.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
+import { LOG_HEADER_BYTES } from '../formats/txlog/header.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import { openForReading } from '../storage/local.ts';
@@ -149,6 +150,12 @@ async function pinFromFence(
       );
     }
     const { logVersion, offsetBytes } = fence.checkpoint.position;
+    if (offsetBytes < LOG_HEADER_BYTES) {
+      throw new GraphkeepError(
+        'GK_STORE_DAMAGED',
+        `${fence.fileName} names byte ${offsetBytes} of a log file as its position`,
+      );
+    }
     const pins = new LogPins(logDirectory, logVersion);
     if (await holdsPosition(pins, logVersion, offsetBytes)) return { fence, pins };
     await pins.close();

@@ -40,6 +40,13 @@ export interface Tail {
   readonly transactions: bigint;
 }
 
+/** Transactions of consecutive append indexes, proven one by one. */
+export interface TransactionRange {
+  readonly first: bigint;
+  readonly last: bigint;
+  readonly lastChecksum: number;
+}
+
 /**
  * Checks that each transaction follows the one before it. One instance walks all files of a log in order.
  *
@@ -69,22 +76,42 @@ export class ContinuityCheck {
 
   accept(transaction: LogTransaction): void {
     const { appendIndex, checksum, previousChecksum } = transaction;
-    const last = this.#last;
-    if (
-      last === undefined ? appendIndex > this.#fence.appendIndex + 1n : appendIndex !== last.appendIndex + 1n
-    ) {
-      throw damagedLog(`the log goes from transaction ${this.appendIndex} to ${appendIndex}: there is a gap`);
-    }
-    if (last !== undefined && previousChecksum !== undefined && previousChecksum !== last.checksum) {
+    this.#requireNext(appendIndex);
+    // Before the first transaction only the one that the checkpoint names is known.
+    const before = this.#last ?? this.#fence;
+    const isKnown = before.appendIndex === appendIndex - 1n;
+    if (isKnown && previousChecksum !== undefined && previousChecksum !== before.checksum) {
       throw damagedLog(
-        `transaction ${appendIndex} was not written after the transaction ${last.appendIndex} in the log`,
+        `transaction ${appendIndex} was not written after the transaction ${before.appendIndex} in the log`,
       );
     }
     if (appendIndex === this.#fence.appendIndex && checksum !== this.#fence.checksum) {
       throw damagedLog(`transaction ${appendIndex} in the log is another one than the checkpoint names`);
     }
-    this.#last = { appendIndex, checksum };
-    this.#count++;
+    this.#advance({ first: appendIndex, last: appendIndex, lastChecksum: checksum });
+  }
+
+  /** For a reader that has proven the transactions of the range already. */
+  acceptRange(range: TransactionRange): void {
+    this.#requireNext(range.first);
+    this.#advance(range);
+  }
+
+  #requireNext(appendIndex: bigint): void {
+    const before = this.#last;
+    if (
+      before === undefined
+        ? appendIndex <= this.#fence.appendIndex + 1n
+        : appendIndex === before.appendIndex + 1n
+    ) {
+      return;
+    }
+    throw damagedLog(`the log goes from transaction ${this.appendIndex} to ${appendIndex}: there is a gap`);
+  }
+
+  #advance({ first, last, lastChecksum }: TransactionRange): void {
+    this.#last = { appendIndex: last, checksum: lastChecksum };
+    this.#count += last - first + 1n;
   }
 
   /** @throws GK_STORE_DAMAGED when the log ends before the last transaction that the checkpoint covers */
@@ -115,12 +142,12 @@ export async function readTail(
   const files: TailFile[] = [];
   let expectedVersion = position.logVersion;
   for (const [number, pin] of pins.entries()) {
+    const isNewest = number === pins.length - 1;
     const header = await readHeader(pin, storeId);
     // A file that rotation has made and not yet begun: the log ends with the file before it.
-    if (header === undefined && files.length > 0) break;
+    if (header === undefined && isNewest && files.length > 0 && (await isZeroFrom(pin.handle, 0))) break;
     checkVersion(pin, header, expectedVersion, continuity, files.length > 0);
     expectedVersion += 1n;
-    const isNewest = number === pins.length - 1;
     const startBytes = files.length === 0 ? Number(position.offsetBytes) : LOG_HEADER_BYTES;
     const end = await scanToEnd(pin, startBytes, isNewest, continuity, signal);
     files.push({ ...pin, bytes: end });
@@ -132,7 +159,7 @@ export async function readTail(
     );
   }
   continuity.requireFence();
-  if (continuity.count === 0n) await requireFenceBefore(files[0]!, fence);
+  await requireFenceBefore(files[0]!, fence, continuity.count === 0n);
   return {
     files,
     highestAppendIndex: continuity.appendIndex,
@@ -142,22 +169,26 @@ export async function readTail(
 }
 
 /**
- * Nothing comes after the fence's position: then the transaction that the checkpoint names must end exactly there.
- * Otherwise the log has lost its end, and the empty tail would pass for an idle server.
+ * What ends at the fence's position. When nothing comes after it, it must be the transaction that the checkpoint names:
+ * otherwise the log has lost its end, and the empty tail would pass for an idle server. When something comes after it, it
+ * may be an earlier transaction, but not another one of the same number.
  */
-async function requireFenceBefore(file: TailFile, fence: Fence): Promise<void> {
+async function requireFenceBefore(file: TailFile, fence: Fence, isLast: boolean): Promise<void> {
   const { position, transactionId, transactionChecksum, appendIndex } = fence.checkpoint;
   const offset = Number(position.offsetBytes);
   if (offset === LOG_HEADER_BYTES) {
     const header = await readFileHeader(file);
-    if (header?.previousAppendIndex === appendIndex) return;
+    if (!isLast || header?.previousAppendIndex === appendIndex) return;
   } else {
     const bytes = Buffer.alloc(COMMIT_ENTRY_BYTES);
     const got = await readFully(file.handle, bytes, offset - COMMIT_ENTRY_BYTES, file.name);
     const commit = got === COMMIT_ENTRY_BYTES ? parseCommitEntry(bytes) : undefined;
-    if (commit?.transactionId === transactionId && commit.checksum === transactionChecksum) return;
+    const isNamed = commit?.transactionId === transactionId;
+    if (isNamed ? commit.checksum === transactionChecksum : !isLast) return;
   }
-  throw damagedLog(`${file.name} ends before transaction ${appendIndex}, which the checkpoint names`);
+  throw damagedLog(
+    `${file.name} does not hold transaction ${appendIndex}, which the checkpoint names, before byte ${offset}`,
+  );
 }
 
 async function readFileHeader(pin: PinnedLog): Promise<LogHeader | undefined> {

@@ -3,6 +3,7 @@
  * checkpoint of the tree finished in between, and every page of its stable generation is as it was.
  * Source: formats.md §6 "Crash safety and copying".
  */
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError } from '../formats/formaterror.ts';
 import { currentTreeState, TREE_HEAD_BYTES, TREE_PAGE_BYTES } from '../formats/gbptree.ts';
@@ -15,14 +16,22 @@ import type { OpenGroup } from './snapshot.ts';
 export async function openTree(directory: string, path: string): Promise<OpenGroup | undefined> {
   const handle = await pinFile(join(directory, path));
   if (handle === undefined) return undefined;
+  try {
+    const group = await openGroup(handle, path);
+    if (group === undefined) await handle.close();
+    return group;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function openGroup(handle: FileHandle, path: string): Promise<OpenGroup | undefined> {
   const head = Buffer.alloc(TREE_HEAD_BYTES);
   const got = await readFully(handle, head, 0, path);
   const { size } = await handle.stat();
   const bytes = size - (size % TREE_PAGE_BYTES);
-  if (got < TREE_HEAD_BYTES || !isUsable(head, bytes)) {
-    await handle.close();
-    return undefined;
-  }
+  if (got < TREE_HEAD_BYTES || !isUsable(head, bytes)) return undefined;
   return {
     members: [memberFromHandle(handle, path, 'store', bytes)],
     confirm: async () => {

@@ -141,6 +141,12 @@ export class StagedDatabase {
 
   /** @throws GK_UNSUPPORTED when an existing database could not be replaced in one step on this file system */
   async refuseIfNotReplaceable(): Promise<void> {
+    for (const directory of [this.#target.storeDirectory, this.#target.logDirectory]) {
+      if (!(await isMountPoint(directory))) continue;
+      throw new GraphkeepError('GK_UNSUPPORTED', `${directory} is a mount point and cannot be replaced`, {
+        hint: 'mount the folder above it instead, or restore to other folders with --to-path-data and --to-path-txn',
+      });
+    }
     if (await this.#canExchange()) return;
     if (!(await databaseExists(this.#target))) return;
     exchangeRefused(this.#target.storeDirectory);
@@ -164,9 +170,21 @@ export class StagedDatabase {
     return true;
   }
 
-  /** Takes the place of the target; the old database is removed after that. */
+  /**
+   * Takes the place of the target; the old database is removed after that. When a step fails, what was done so far is
+   * settled: the target is the old or the new database, and no links are left.
+   */
   async commit(): Promise<void> {
-    if (!(await this.#canExchange())) return this.#commitByRename();
+    try {
+      if (await this.#canExchange()) await this.#commitByExchange();
+      else await this.#commitByRename();
+    } catch (error) {
+      await settleDatabase(this.#target);
+      throw error;
+    }
+  }
+
+  async #commitByExchange(): Promise<void> {
     await this.#prepareLinks();
     this.#step('exchange log folder');
     exchangePaths(this.#target.logDirectory, join(this.#work.log, OLD, this.#target.name));
@@ -207,7 +225,10 @@ export class StagedDatabase {
     );
     for (const folder of [store, log]) {
       for (const generation of [OLD, NEW]) await syncDirectory(join(folder, generation));
+      // Upwards to the root: the links in it must never lead to something that a power loss took away.
       await syncDirectory(folder);
+      await syncDirectory(dirname(folder));
+      await syncDirectory(dirname(dirname(folder)));
     }
   }
 
@@ -253,6 +274,7 @@ export async function settleDatabase(
   target: DatabaseFolders,
   onStep: StepObserver = () => {},
 ): Promise<void> {
+  await finishRename(target);
   for (const directory of [target.logDirectory, target.storeDirectory]) {
     const status = await lstatOrNothing(directory);
     if (status?.isSymbolicLink() !== true) continue;
@@ -269,6 +291,27 @@ export async function settleDatabase(
   }
   onStep('remove work folders');
   await removeWorkFolders(target);
+}
+
+/**
+ * Where names cannot be exchanged, a kill between the two renames leaves a log without its store, which Neo4j refuses
+ * to start. The new store is still complete in the work folder, so the second rename is made up for.
+ */
+async function finishRename(target: DatabaseFolders): Promise<void> {
+  const work = workFolders(target);
+  const stagedStore = join(work.store, NEW, target.name);
+  const logWasMoved = (await lstatOrNothing(join(work.log, NEW, target.name))) === undefined;
+  const storeIsMissing = (await lstatOrNothing(target.storeDirectory)) === undefined;
+  if (!logWasMoved || !storeIsMissing || (await lstatOrNothing(join(stagedStore, 'neostore'))) === undefined)
+    return;
+  await rename(stagedStore, target.storeDirectory);
+  await syncDirectory(dirname(target.storeDirectory));
+}
+
+/** A folder that lies on another file system than the one it is in. */
+async function isMountPoint(directory: string): Promise<boolean> {
+  const [own, parent] = [await lstatOrNothing(directory), await lstatOrNothing(dirname(directory))];
+  return own !== undefined && parent !== undefined && own.dev !== parent.dev;
 }
 
 async function removeWorkFolders(target: DatabaseFolders): Promise<void> {

@@ -12,7 +12,7 @@ import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
 import { type OpenGroup, openLocalSnapshot, type Snapshot, type SnapshotGroup } from '../hotcopy/snapshot.ts';
 import { readFolder } from '../hotcopy/storefiles.ts';
 import type { Tail } from '../hotcopy/tail.ts';
-import { ATOMIC_COPY_ATTEMPTS_MAX, BACKUP_ATTEMPTS_MAX } from '../limits.ts';
+import { ATOMIC_COPY_ATTEMPTS_MAX, BACKUP_ATTEMPTS_MAX, STALE_PARTIAL_AGE_MS } from '../limits.ts';
 import { type FileLock, tryLock } from '../neo4j/locks.ts';
 import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication } from '../storage/local.ts';
 import { VERSION } from '../version.ts';
@@ -67,13 +67,16 @@ async function attemptBackup(source: DatabaseFolders, options: BackupOptions): P
 
 /**
  * Removes what killed backups of this database left. A file that is being written is locked by its writer, on this
- * host or, over a shared file system, on another; only one that can be locked here is nobody's.
+ * host or, over a shared file system, on another; only one that can be locked here, and that was not just created, is
+ * nobody's.
  */
 async function removeStalePartials(directory: string, partialName: string): Promise<void> {
   for (const entry of await readFolder(directory)) {
     const isPartial = entry.name.startsWith(`.${partialName}.`) && entry.name.endsWith(PARTIAL_SUFFIX);
     if (!isPartial || !entry.isFile()) continue;
     const path = join(directory, entry.name);
+    const status = await stat(path).catch(() => undefined);
+    if (status === undefined || Date.now() - status.mtimeMs < STALE_PARTIAL_AGE_MS) continue;
     const lock = tryLockIfPossible(path);
     if (lock === undefined) continue;
     await rm(path, { force: true });

@@ -4,9 +4,9 @@
 import { join } from 'node:path';
 import { GraphkeepError } from '../errors.ts';
 import { storeFormatName } from '../formats/storeid.ts';
-import { openLocalSnapshot } from '../hotcopy/snapshot.ts';
+import { openLocalSnapshot, type Snapshot } from '../hotcopy/snapshot.ts';
 import { isLocked } from '../neo4j/locks.ts';
-import type { DatabaseFolders, DatabaseInfo } from './types.ts';
+import type { DatabaseFolders, DatabaseInfo, OperationContext } from './types.ts';
 
 /** Neo4j releases that introduced the supported formats. */
 const INTRODUCED: Readonly<Record<string, string>> = {
@@ -15,12 +15,15 @@ const INTRODUCED: Readonly<Record<string, string>> = {
 };
 
 /** @throws GK_NOT_FOUND, GK_UNSUPPORTED, GK_STORE_DAMAGED */
-export async function readDatabaseInfo(folders: DatabaseFolders): Promise<DatabaseInfo> {
+export async function readDatabaseInfo(
+  folders: DatabaseFolders,
+  context: OperationContext = {},
+): Promise<DatabaseInfo> {
   const inUse = isLocked(join(folders.storeDirectory, 'database_lock'));
   const snapshot = await openLocalSnapshot(folders);
   try {
     const format = storeFormatName(snapshot.neostore.storeId);
-    const tail = await readTailIfReadable(snapshot);
+    const tail = await readTailIfReadable(snapshot, context.signal);
     return {
       databaseName: folders.name,
       inUse,
@@ -36,10 +39,11 @@ export async function readDatabaseInfo(folders: DatabaseFolders): Promise<Databa
 
 /** A damaged log is a fact about the database, not a reason to say nothing about it. */
 async function readTailIfReadable(
-  snapshot: Awaited<ReturnType<typeof openLocalSnapshot>>,
+  snapshot: Snapshot,
+  signal: AbortSignal | undefined,
 ): Promise<{ highestAppendIndex: bigint; transactions: bigint } | undefined> {
   try {
-    return await snapshot.takeTail();
+    return await snapshot.takeTail(signal);
   } catch (error) {
     if (error instanceof GraphkeepError && error.code === 'GK_STORE_DAMAGED') return undefined;
     throw error;

@@ -3,7 +3,8 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Artifact, memberBytesOf, openArtifact } from '../artifact/reader.ts';
+import { memberBytesOf } from '../artifact/members.ts';
+import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
 import { storeIdHash } from '../formats/storeid.ts';

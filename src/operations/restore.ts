@@ -2,17 +2,11 @@
  * `database restore`: unpacks a full artifact beside the target, proves every byte on the way, and only then lets it
  * take the target's place. Owns the refusals; the swap itself is src/neo4j/swap.ts.
  */
-import { type FileHandle, mkdir, open, statfs, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import {
-  type Artifact,
-  type MemberHandler,
-  type MemberInfo,
-  memberBytesOf,
-  openArtifact,
-  readMembers,
-} from '../artifact/reader.ts';
+import { type MemberHandler, type MemberInfo, memberBytesOf, readMembers } from '../artifact/members.ts';
+import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import { METADATA_SCRIPT_BYTES_MAX, RESTORED_FILES_SYNCING_MAX } from '../limits.ts';
 import type { FileLock } from '../neo4j/locks.ts';
@@ -122,15 +116,15 @@ async function restoreLocked(
     );
   }
   await requireSpace(artifact, target);
-  const staged = await StagedDatabase.create(target, ownership, onStep);
   const script = metadataScriptOf(artifact);
+  const staged = await StagedDatabase.create(target, ownership, onStep);
   const unpacked = await unpack(artifact, staged, options, ownership).catch(async (error: unknown) => {
     await staged.discard();
     throw error;
   });
   await staged.commit();
   const metadataScriptPath =
-    script === undefined ? undefined : await writeMetadataScript(script, target, ownership);
+    script === undefined ? undefined : await writeMetadataScript(script, options, ownership);
   return {
     database: target.name,
     artifactPath: options.artifactPath,
@@ -146,21 +140,24 @@ async function restoreLocked(
 
 /** The old database stays until the new one is complete, so the new one needs room beside it. */
 async function requireSpace(artifact: Artifact, target: DatabaseFolders): Promise<void> {
-  const neededBytes = artifact.index === undefined ? artifact.file.bytes : memberBytesOf(artifact.index);
+  const totalBytes = artifact.index === undefined ? artifact.file.bytes : memberBytesOf(artifact.index);
   const logBytes = (artifact.index?.members ?? [])
     .filter((member) => member.kind !== 'store')
     .reduce((sum, member) => sum + member.bytes, 0);
-  for (const [directory, bytes] of [
-    [dirname(target.storeDirectory), neededBytes - logBytes],
-    [dirname(target.logDirectory), logBytes],
-  ] as const) {
-    const { bavail, bsize } = await statfs(directory);
-    if (bavail * bsize >= bytes) continue;
-    throw new GraphkeepError(
-      'GK_NO_SPACE',
-      `${directory} has ${bavail * bsize} bytes free, the restore needs ${bytes}`,
-    );
-  }
+  const [storeRoot, logRoot] = [dirname(target.storeDirectory), dirname(target.logDirectory)];
+  if ((await stat(storeRoot)).dev === (await stat(logRoot)).dev) return requireFree(storeRoot, totalBytes);
+  await requireFree(storeRoot, totalBytes - logBytes);
+  await requireFree(logRoot, logBytes);
+}
+
+async function requireFree(directory: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(directory);
+  const freeBytes = bavail * bsize;
+  if (freeBytes >= bytes) return;
+  throw new GraphkeepError(
+    'GK_NO_SPACE',
+    `${directory} has ${freeBytes} bytes free, the restore needs ${bytes}`,
+  );
 }
 
 async function unpack(
@@ -309,13 +306,17 @@ function metadataScriptOf(artifact: Artifact): Buffer | undefined {
 /** graphkeep writes the script; the user runs it, since it needs a running server and a password. */
 async function writeMetadataScript(
   script: Buffer,
-  target: DatabaseFolders,
+  options: RestoreOptions,
   ownership: Ownership,
 ): Promise<string> {
-  const directory = join(dirname(dirname(target.storeDirectory)), 'scripts', target.name);
-  await mkdir(directory, { recursive: true });
+  const { target } = options;
+  const scriptsDirectory =
+    options.scriptsDirectory ?? join(dirname(dirname(target.storeDirectory)), 'scripts');
+  const directory = join(scriptsDirectory, target.name);
   const path = join(directory, 'restore_metadata.cypher');
-  await writeFile(path, script);
+  await makeOwnedFolder(directory, ownership);
+  // Password hashes are in it: nobody else may read it, not for a moment.
+  await writeFile(path, script, { mode: 0o600 });
   await own(path, ownership, 0o600);
   return path;
 }

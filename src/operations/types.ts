@@ -56,6 +56,8 @@ export interface RestoreOptions extends OperationContext {
   readonly artifactPath: string;
   readonly target: DatabaseFolders;
   readonly overwriteDestination: boolean;
+  /** `server.directories.scripts.root`; `scripts` beside the databases folder when absent. */
+  readonly scriptsDirectory?: string;
 }
 
 export interface RestoreResult {

@@ -2,6 +2,7 @@
  * Files on this host: reading at a position, and publishing so that a half-written file never carries a good name.
  * Owns the order "temporary name → fsync → final name → fsync of the folder"; knows nothing of artifacts.
  */
+import { randomBytes } from 'node:crypto';
 import { type FileHandle, link, open, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
@@ -106,6 +107,7 @@ export class BackgroundSync {
 /** Suffix of files that are being written; no command takes such a name for an artifact. */
 export const PARTIAL_SUFFIX = '.partial';
 export const FAILED_SUFFIX = '.failed';
+const UNIQUE_BYTES = 8;
 
 /** A file being written under a temporary name beside its final one. */
 export class Publication {
@@ -124,7 +126,9 @@ export class Publication {
 
   /** @param fileName unique name for the temporary file; it begins with a dot and ends with `.partial` */
   static async create(directory: string, fileName: string): Promise<Publication> {
-    const partialPath = join(directory, `.${fileName}.${process.pid}${PARTIAL_SUFFIX}`);
+    // Random, not the process id: in containers every backup may be process 1.
+    const unique = randomBytes(UNIQUE_BYTES).toString('hex');
+    const partialPath = join(directory, `.${fileName}.${unique}${PARTIAL_SUFFIX}`);
     const handle = await open(partialPath, 'wx', 0o600).catch((error: unknown) => {
       throw wrapSystemError(error, `create a file in ${directory}`);
     });

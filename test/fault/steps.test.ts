@@ -83,8 +83,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     step: 'tail: continuity',
     file: 'src/hotcopy/tail.ts',
-    from: 'appendIndex !== last.appendIndex + 1n',
-    to: 'appendIndex <= last.appendIndex',
+    from: 'appendIndex === before.appendIndex + 1n',
+    to: 'appendIndex > before.appendIndex',
     guard: COPY,
     pattern: 'tail: a log file that lacks',
   },
@@ -92,15 +92,15 @@ const MUTATIONS: readonly Mutation[] = [
     step: 'publish: a temporary name until the end',
     file: 'src/storage/local.ts',
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is source text
-    from: '`.${fileName}.${process.pid}${PARTIAL_SUFFIX}`',
+    from: '`.${fileName}.${unique}${PARTIAL_SUFFIX}`',
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is source text
-    to: '`${process.pid}-${fileName}`',
+    to: '`${unique}-${fileName}`',
     guard: COPY,
     pattern: 'publish:',
   },
   {
     step: 'verify: the checksum of each frame',
-    file: 'src/artifact/reader.ts',
+    file: 'src/artifact/members.ts',
     from: 'if (crc32(stored) !== expectedCrc32)',
     to: 'if (crc32(stored) !== expectedCrc32 && storedBytes < 0)',
     guard: COPY,
@@ -117,8 +117,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     step: 'swap: both folders lead through one link',
     file: 'src/neo4j/swap.ts',
-    from: 'if (!(await this.#canExchange())) return this.#commitByRename();',
-    to: 'return this.#commitByRename();',
+    from: 'if (await this.#canExchange()) await this.#commitByExchange();',
+    to: 'if (!(await this.#canExchange())) await this.#commitByExchange();',
     guard: SWAP,
     pattern: 'before every step',
   },

@@ -127,6 +127,8 @@ export function parseIndex(json: string, indexOffset: number): ArtifactIndex {
   require(Array.isArray(index.frames) && Array.isArray(index.members), 'lists no frames or members');
   require(typeof index.fence === 'object' && index.fence !== null, 'names no fence');
   checkFrames(index.frames, indexOffset);
+  const sizesFit = index.codec === 'zstd' || index.frames.every(([, stored, raw]) => stored === raw);
+  require(sizesFit, 'gives an uncompressed frame two sizes');
   checkMembers(index);
   return index;
 }

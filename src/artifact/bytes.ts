@@ -1,0 +1,57 @@
+/**
+ * Bytes of an artifact's file: by range, one frame at a time, or as one decompressed stream. Everything that reads an
+ * artifact stands on these; they know nothing of members.
+ */
+import { pipeline, Readable } from 'node:stream';
+import { constants, createZstdDecompress, zstdDecompress } from 'node:zlib';
+import { GraphkeepError } from '../errors.ts';
+import { FormatError } from '../formats/formaterror.ts';
+import { MIB } from '../limits.ts';
+import type { ReadableFile } from '../storage/local.ts';
+
+const STREAM_READ_BYTES = MIB;
+
+/** Exactly these bytes. @throws FormatError when the file ends before */
+export async function readRange(file: ReadableFile, position: number, bytes: number): Promise<Buffer> {
+  const target = Buffer.allocUnsafe(bytes);
+  const got = await file.read(target, position);
+  if (got < bytes) throw new FormatError(`the file ends at byte ${position + got}, inside its content`);
+  return target;
+}
+
+/** One whole frame, whose content is at most `rawBytesMax` long. @throws FormatError */
+export function decompressFrame(stored: Buffer, rawBytesMax: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    zstdDecompress(stored, { maxOutputLength: rawBytesMax }, (error, raw) =>
+      error === null
+        ? resolve(raw)
+        : reject(new FormatError(`a frame cannot be decompressed: ${error.message}`)),
+    );
+  });
+}
+
+/** The file from `start` on. */
+export async function* fileChunks(file: ReadableFile, start: number): AsyncGenerator<Buffer, void> {
+  for (let position = start; position < file.bytes; position += STREAM_READ_BYTES) {
+    yield await readRange(file, position, Math.min(STREAM_READ_BYTES, file.bytes - position));
+  }
+}
+
+/** What the zstd stream that begins at `start` holds. @throws FormatError when it is damaged or cut short */
+export async function* decompressed(file: ReadableFile, start: number): AsyncGenerator<Buffer, void> {
+  const decoder = createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 31 } });
+  // The error reaches the loop below through the destroyed decoder.
+  pipeline(Readable.from(fileChunks(file, start)), decoder, () => undefined);
+  try {
+    for await (const chunk of decoder) yield chunk as Buffer;
+  } catch (error) {
+    if (error instanceof GraphkeepError || error instanceof FormatError) throw error;
+    throw new FormatError(
+      `the zstd stream is damaged or cut short: ${error instanceof Error ? error.message : error}`,
+    );
+  }
+}
+
+export function interrupted(signal: AbortSignal): GraphkeepError {
+  return new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: signal.reason });
+}
