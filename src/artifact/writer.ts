@@ -30,7 +30,7 @@ export interface MemberSource {
   read(target: Buffer, positionBytes: number): Promise<void>;
 }
 
-export type IndexFacts = Pick<ArtifactIndex, 'writer' | 'fence' | 'highestChecksum' | 'leftOut'>;
+export type IndexFacts = Pick<ArtifactIndex, 'writer' | 'fence' | 'end' | 'highestChecksum' | 'leftOut'>;
 
 interface StoredFrame {
   readonly stored: Buffer;

@@ -9,14 +9,15 @@ import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { NEOSTORE_BYTES_MIN, type Neostore, parseNeostore } from '../formats/neostore.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
-import { LOG_HEADER_BYTES } from '../formats/txlog/header.ts';
+import { writeCheckpointFile } from '../formats/txlog/checkpoint.ts';
+import { LOG_HEADER_BYTES, writeLogHeaderAfter } from '../formats/txlog/header.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
-import { openForReading } from '../storage/local.ts';
+import { openForReading, readFully } from '../storage/local.ts';
 import { type Fence, readFence } from './fence.ts';
 import { LogPins, pinFile } from './logfolder.ts';
 import { openLuceneIndex } from './luceneindex.ts';
-import { memberFromBytes, memberFromHandle, readExactly } from './member.ts';
+import { concatenated, memberFromBytes, memberFromHandle, readExactly } from './member.ts';
 import {
   listStore,
   MANDATORY_FILES,
@@ -24,7 +25,7 @@ import {
   type StoreListing,
   wholePagesBytes,
 } from './storefiles.ts';
-import { readTail, type Tail } from './tail.ts';
+import { readTail, type Tail, type TailFile } from './tail.ts';
 import { openTree } from './tree.ts';
 
 /** Files that are copied together: one record store, one tree, or all files of one Lucene index. */
@@ -150,12 +151,7 @@ async function pinFromFence(
       );
     }
     const { logVersion, offsetBytes } = fence.checkpoint.position;
-    if (offsetBytes < LOG_HEADER_BYTES) {
-      throw new GraphkeepError(
-        'GK_STORE_DAMAGED',
-        `${fence.fileName} names byte ${offsetBytes} of a log file as its position`,
-      );
-    }
+    refuseStrangePosition(fence);
     const pins = new LogPins(logDirectory, logVersion);
     if (await holdsPosition(pins, logVersion, offsetBytes)) return { fence, pins };
     await pins.close();
@@ -166,6 +162,23 @@ async function pinFromFence(
       );
     }
   }
+}
+
+function refuseStrangePosition({ fileName, checkpoint }: Fence): void {
+  const { position, oldestPosition } = checkpoint;
+  if (position.offsetBytes < LOG_HEADER_BYTES) {
+    throw new GraphkeepError(
+      'GK_STORE_DAMAGED',
+      `${fileName} names byte ${position.offsetBytes} of a log as its position`,
+    );
+  }
+  if (
+    position.logVersion === oldestPosition.logVersion &&
+    position.offsetBytes === oldestPosition.offsetBytes
+  )
+    return;
+  // Only Enterprise formats keep transactions open across a checkpoint; the log before it would be needed as well.
+  throw new GraphkeepError('GK_UNSUPPORTED', `${fileName} was written while an older transaction was open`);
 }
 
 async function holdsPosition(pins: LogPins, logVersion: bigint, offsetBytes: bigint): Promise<boolean> {
@@ -218,11 +231,40 @@ async function finalMembers(folders: DatabaseFolders, fence: Fence, tail: Tail):
   const file = await openForReading(neostorePath);
   const neostore = Buffer.alloc(file.bytes);
   await readExactly(file, neostore, 0).finally(() => file.close());
+  const { log, checkpointFile } = await startLogAtFence(fence, tail);
   return [
-    ...tail.files.map((log) => memberFromHandle(log.handle, log.name, 'log', log.bytes)),
+    ...log,
     memberFromBytes(METADATA_STORE, 'store', neostore),
-    memberFromBytes(fence.fileName, 'checkpoint', fence.fileBytes),
+    memberFromBytes(fence.fileName, 'checkpoint', checkpointFile),
   ];
+}
+
+/**
+ * The log as if it had rotated at the fence: what lies before it in the same file, up to a whole rotation size, is in
+ * the store files already and would only make every artifact larger. The first file gets the header that a rotation
+ * would have written, and the checkpoint the position right behind that header.
+ */
+async function startLogAtFence(
+  fence: Fence,
+  tail: Tail,
+): Promise<{ log: MemberSource[]; checkpointFile: Buffer }> {
+  const { checkpoint } = fence;
+  const [first, ...others] = tail.files as [TailFile, ...TailFile[]];
+  const header = Buffer.alloc(LOG_HEADER_BYTES);
+  await readExactly(
+    { path: first.name, read: (target, position) => readFully(first.handle, target, position, first.name) },
+    header,
+    0,
+  );
+  const log = [
+    concatenated(first.name, 'log', [
+      memberFromBytes(first.name, 'log', writeLogHeaderAfter(header, tail.appendIndexBefore)),
+      memberFromHandle(first.handle, first.name, 'log', first.endBytes - first.startBytes, first.startBytes),
+    ]),
+    ...others.map((file) => memberFromHandle(file.handle, file.name, 'log', file.endBytes)),
+  ];
+  const position = { logVersion: checkpoint.position.logVersion, offsetBytes: BigInt(LOG_HEADER_BYTES) };
+  return { log, checkpointFile: writeCheckpointFile(fence.fileBytes, checkpoint, position) };
 }
 
 async function estimateBytes(directory: string, listing: StoreListing, pins: LogPins): Promise<number> {

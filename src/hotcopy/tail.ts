@@ -28,12 +28,16 @@ import { type Fence, namingLogFile } from './fence.ts';
 import type { PinnedLog } from './logfolder.ts';
 
 export interface TailFile extends PinnedLog {
-  /** Bytes to copy: the header and everything up to the end of the file's last transaction. */
-  readonly bytes: number;
+  /** Where its transactions begin that recovery needs: the fence in the first file, the end of the header in others. */
+  readonly startBytes: number;
+  /** End of its last complete transaction: nothing behind it is copied. */
+  readonly endBytes: number;
 }
 
 export interface Tail {
   readonly files: readonly TailFile[];
+  /** Append index of the last transaction before the fence's position. */
+  readonly appendIndexBefore: bigint;
   /** Last transaction of the log; that of the fence when none came after it. */
   readonly highestAppendIndex: bigint;
   readonly highestChecksum: number;
@@ -150,7 +154,7 @@ export async function readTail(
     expectedVersion += 1n;
     const startBytes = files.length === 0 ? Number(position.offsetBytes) : LOG_HEADER_BYTES;
     const end = await scanToEnd(pin, startBytes, isNewest, continuity, signal);
-    files.push({ ...pin, bytes: end });
+    files.push({ ...pin, startBytes, endBytes: end });
   }
   if (files.length === 0) {
     throw new GraphkeepError(
@@ -162,6 +166,7 @@ export async function readTail(
   await requireFenceBefore(files[0]!, fence, continuity.count === 0n);
   return {
     files,
+    appendIndexBefore: continuity.appendIndex - continuity.count,
     highestAppendIndex: continuity.appendIndex,
     highestChecksum: continuity.checksum,
     transactions: continuity.count,

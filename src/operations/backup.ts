@@ -211,6 +211,7 @@ class BackupRun {
         appendIndex: String(checkpoint.appendIndex),
         checkpointFile: fileName,
       },
+      end: endOf(tail),
       highestChecksum: tail.highestChecksum,
       leftOut: this.#leftOut,
     };
@@ -248,6 +249,11 @@ class BackupRun {
       leftOut: this.#leftOut,
     };
   }
+}
+
+function endOf(tail: Tail): { logVersion: string; offsetBytes: string } {
+  const last = tail.files.at(-1)!;
+  return { logVersion: String(last.version), offsetBytes: String(last.endBytes) };
 }
 
 /** UTC, as the name of an artifact carries it: `2026-11-21T12-43-07`. */

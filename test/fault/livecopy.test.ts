@@ -9,6 +9,8 @@ import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { readMembers } from '../../src/artifact/members.ts';
 import { openArtifact } from '../../src/artifact/reader.ts';
+import { lastCheckpoint } from '../../src/formats/txlog/checkpoint.ts';
+import { parseLogHeader } from '../../src/formats/txlog/header.ts';
 import { backupDatabase } from '../../src/operations/backup.ts';
 import type { BackupResult, DatabaseFolders } from '../../src/operations/types.ts';
 import { validateArtifact } from '../../src/operations/validate.ts';
@@ -139,7 +141,9 @@ for (const line of LINES) {
         if (piece === 2) writeFileSync(scene.checkpointPath, Buffer.concat([scene.checkpointBytes, newer]));
       });
       const members = await membersOf(backup.artifactPath);
-      assert.ok(members.get('checkpoint.0')!.equals(scene.checkpointBytes));
+      const checkpoint = lastCheckpoint(members.get('checkpoint.0')!)!;
+      assert.equal(checkpoint.appendIndex, 5n);
+      assert.equal(checkpoint.endBytes, members.get('checkpoint.0')!.length, 'nothing behind it');
       assert.equal(backup.transactionsAfterFence, scene.highest - 5n);
     });
 
@@ -165,9 +169,21 @@ for (const line of LINES) {
       assert.equal(backup.highestTransaction, scene.highest);
       const members = await membersOf(backup.artifactPath);
       for (const file of scene.files) {
-        const used = transactionsOf(file.bytes).at(-1)!.endBytes;
-        assert.equal(members.get(file.name)!.length, used, file.name);
+        const transactions = transactionsOf(members.get(file.name)!);
+        assert.equal(transactions.at(-1)!.appendIndex, file.last, file.name);
+        assert.equal(members.get(file.name)!.length, transactions.at(-1)!.endBytes, 'no zero behind it');
       }
+    });
+
+    test('tail: the log of the artifact begins at the fence, and its checkpoint says so', async (context) => {
+      const scene = makeScene(context, line, 4);
+      const backup = await backupWhile(scene, () => {});
+      const members = await membersOf(backup.artifactPath);
+      const log = members.get(scene.files[0]!.name)!;
+      assert.equal(transactionsOf(log)[0]!.appendIndex, 6n);
+      assert.equal(parseLogHeader(log)!.previousAppendIndex, 5n);
+      const { position } = lastCheckpoint(members.get('checkpoint.0')!)!;
+      assert.deepEqual(position, { logVersion: 0n, offsetBytes: 128n });
     });
 
     test('tail: a transaction that fails its checksum, with others behind it, fails the backup', async (context) => {

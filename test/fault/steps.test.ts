@@ -43,8 +43,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     step: 'fence: the checkpoint file as it was at the beginning',
     file: 'src/hotcopy/snapshot.ts',
-    from: "memberFromBytes(fence.fileName, 'checkpoint', fence.fileBytes)",
-    to: "memberFromBytes(fence.fileName, 'checkpoint', (await readFence(folders.logDirectory)).fileBytes)",
+    from: 'await startLogAtFence(fence, tail);',
+    to: 'await startLogAtFence(await readFence(folders.logDirectory), tail);',
     guard: COPY,
     pattern: 'fence:',
   },
@@ -67,8 +67,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     step: 'tail: cut at the last transaction',
     file: 'src/hotcopy/tail.ts',
-    from: 'files.push({ ...pin, bytes: end });',
-    to: 'files.push({ ...pin, bytes: (await pin.handle.stat()).size || end });',
+    from: 'files.push({ ...pin, startBytes, endBytes: end });',
+    to: 'files.push({ ...pin, startBytes, endBytes: (await pin.handle.stat()).size || end });',
     guard: COPY,
     pattern: 'tail: what was committed',
   },

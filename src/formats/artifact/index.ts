@@ -43,13 +43,18 @@ export interface ArtifactIndex {
   /** Program and version that wrote the artifact. */
   readonly writer: string;
   readonly codec: 'zstd' | 'none';
-  /** Where recovery starts, and which transaction is the last before it. */
+  /**
+   * The checkpoint that recovery starts from: its position in the log of the server (in the artifact the log begins
+   * there), and the transaction that it names.
+   */
   readonly fence: {
     readonly logVersion: string;
     readonly offsetBytes: string;
     readonly appendIndex: string;
     readonly checkpointFile: string;
   };
+  /** Where the highest transaction ends in the log of the server: a later differential begins there. */
+  readonly end: { readonly logVersion: string; readonly offsetBytes: string };
   /** CRC-32C of the highest transaction: a later differential must follow exactly this one. */
   readonly highestChecksum: number;
   readonly leftOut: readonly string[];
@@ -126,6 +131,7 @@ export function parseIndex(json: string, indexOffset: number): ArtifactIndex {
   require(index.codec === 'zstd' || index.codec === 'none', 'names an unknown codec');
   require(Array.isArray(index.frames) && Array.isArray(index.members), 'lists no frames or members');
   require(typeof index.fence === 'object' && index.fence !== null, 'names no fence');
+  require(typeof index.end === 'object' && index.end !== null, 'names no end of the log');
   checkFrames(index.frames, indexOffset);
   const sizesFit = index.codec === 'zstd' || index.frames.every(([, stored, raw]) => stored === raw);
   require(sizesFit, 'gives an uncompressed frame two sizes');

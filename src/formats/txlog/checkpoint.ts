@@ -17,6 +17,10 @@ import {
 
 export const CHECKPOINT_ENTRY_TYPE = 9;
 
+/** The first position of an entry, after kernel version and type. */
+const POSITION_OFFSET = 2;
+const POSITION_BYTES = 16;
+
 export interface LogPosition {
   readonly logVersion: bigint;
   /** Byte offset in that log file. */
@@ -27,6 +31,8 @@ export interface Checkpoint {
   readonly kernelVersion: number;
   /** Recovery starts here: everything before it is in the store files. */
   readonly position: LogPosition;
+  /** Start of the oldest transaction that was not complete; the same in Community. */
+  readonly oldestPosition: LogPosition;
   readonly timeMillis: bigint;
   readonly storeId: StoreId;
   readonly transactionId: bigint;
@@ -69,7 +75,8 @@ function readFields(file: Buffer, start: number, end: number, kernelVersion: num
     return file.readBigInt64LE(cursor - 8);
   };
   const position = { logVersion: int64(), offsetBytes: int64() };
-  if (kernelVersion >= KERNEL_VERSION_5_22) cursor += 16; // oldest not completed position: equal in Community
+  const oldestPosition =
+    kernelVersion >= KERNEL_VERSION_5_22 ? { logVersion: int64(), offsetBytes: int64() } : position;
   const timeMillis = int64();
   const { storeId } = parseStoreId(file.subarray(cursor, cursor + STORE_ID_FIXED_BYTES));
   cursor += STORE_ID_FIXED_BYTES;
@@ -90,6 +97,7 @@ function readFields(file: Buffer, start: number, end: number, kernelVersion: num
   return {
     kernelVersion,
     position,
+    oldestPosition,
     timeMillis,
     storeId,
     transactionId,
@@ -126,4 +134,20 @@ function tryParse(file: Buffer, offset: number): Checkpoint | undefined {
     if (error instanceof FormatError) return undefined;
     throw error;
   }
+}
+
+/**
+ * A checkpoint file whose only entry is `checkpoint`, with its position in the log moved. Moving the position is right
+ * only if the log is moved with it.
+ */
+export function writeCheckpointFile(file: Buffer, checkpoint: Checkpoint, position: LogPosition): Buffer {
+  const entry = Buffer.from(file.subarray(checkpoint.startBytes, checkpoint.endBytes));
+  // Checkpointed position, and since 5.22 the oldest not completed one, which is the same in Community.
+  const positions = checkpoint.kernelVersion >= KERNEL_VERSION_5_22 ? 2 : 1;
+  for (let number = 0; number < positions; number++) {
+    entry.writeBigInt64LE(position.logVersion, POSITION_OFFSET + number * POSITION_BYTES);
+    entry.writeBigInt64LE(position.offsetBytes, POSITION_OFFSET + number * POSITION_BYTES + 8);
+  }
+  entry.writeUInt32LE(crc32c(entry.subarray(0, entry.length - 4)), entry.length - 4);
+  return Buffer.concat([file.subarray(0, LOG_HEADER_BYTES), entry]);
 }

@@ -46,3 +46,15 @@ export function parseLogHeader(bytes: Buffer): LogHeader | undefined {
     storeId: hasStoreId ? parseStoreId(bytes, storeIdOffset).storeId : undefined,
   };
 }
+
+/**
+ * The header of the same log file, as if the file began after another transaction: what a rotation at that moment would
+ * have written. Everything else of the header, the store id above all, stays as it is.
+ */
+export function writeLogHeaderAfter(header: Buffer, previousAppendIndex: bigint): Buffer {
+  const written = Buffer.from(header.subarray(0, LOG_HEADER_BYTES));
+  const formatByte = written.readUInt8(0);
+  written.writeBigInt64BE(previousAppendIndex, 8);
+  if (formatByte !== 8) written.writeBigInt64BE(previousAppendIndex, 16);
+  return written;
+}

@@ -42,6 +42,7 @@ const descriptor: ArtifactDescriptor = {
 const facts: IndexFacts = {
   writer: 'graphkeep test',
   fence: { logVersion: '0', offsetBytes: '128', appendIndex: '1', checkpointFile: 'checkpoint.0' },
+  end: { logVersion: '0', offsetBytes: '500' },
   highestChecksum: 7,
   leftOut: ['schema/index/text-2.0/9'],
 };
@@ -76,10 +77,11 @@ async function writeArtifact(
   folder: string,
   members: readonly Member[],
   level: number | undefined,
+  properties = descriptor.properties,
 ): Promise<string> {
   const publication = await Publication.create(folder, 'test');
   const writer = new ArtifactWriter(publication, level);
-  await writer.begin({ ...descriptor, highestAppendIndex: 0n });
+  await writer.begin({ ...descriptor, properties, highestAppendIndex: 0n });
   for (const member of members) {
     const mark = writer.mark();
     for (const [number, content] of member.abandoned.entries()) {
@@ -88,7 +90,7 @@ async function writeArtifact(
     if (member.abandoned.length > 0) await writer.rewind(mark);
     await writer.addMember(sourceOf(member.path, member.content));
   }
-  await writer.finish({ ...descriptor, compressed: level !== undefined }, facts);
+  await writer.finish({ ...descriptor, properties, compressed: level !== undefined }, facts);
   const path = join(folder, 'neo4j.backup');
   assert.equal(await publication.publish(path), true);
   return path;
@@ -440,6 +442,24 @@ describe('an artifact of another tool', () => {
     writeFileSync(path, Buffer.concat([Buffer.from('BZV2'), endless]));
     await assert.rejects(readAll(path), failure('GK_ARTIFACT_CORRUPT', /no complete descriptor/));
   });
+});
+
+describe('an artifact of graphkeep without its index', () => {
+  for (const level of [undefined, 1]) {
+    const name = level === undefined ? 'uncompressed' : 'many zstd frames';
+    test(`${name}: is read as a stream, as other tools read it`, async (context) => {
+      const folder = temporaryFolder(context);
+      const path = await writeArtifact(folder, sample, level, new Map());
+      const { index, file } = await openArtifact(path);
+      await file.close();
+      const lastFrame = index!.frames.at(-1)!;
+      assert.ok(index!.frames.length > sample.length + 2);
+      writeFileSync(path, readFileSync(path).subarray(0, lastFrame[0] + lastFrame[1]));
+      const { artifact, read } = await readAll(path);
+      assert.equal(artifact.index, undefined);
+      assertMembers(read, sample);
+    });
+  }
 });
 
 describe('an artifact of graphkeep whose end is lost', () => {

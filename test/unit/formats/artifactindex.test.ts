@@ -24,6 +24,7 @@ function goodIndex(): ArtifactIndex {
     writer: 'graphkeep 0.0.0',
     codec: 'zstd',
     fence: { logVersion: '0', offsetBytes: '128', appendIndex: '1', checkpointFile: 'checkpoint.0' },
+    end: { logVersion: '0', offsetBytes: '500' },
     highestChecksum: 7,
     leftOut: [],
     frames: [

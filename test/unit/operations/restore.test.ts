@@ -37,7 +37,7 @@ import {
   storeIdOf,
   transactionsOf,
 } from '../../fixtures/lines.ts';
-import { checkpointAfter, fixtureCheckpoint, type LogFile, sealed, splitLog } from '../../fixtures/logs.ts';
+import { checkpointAfter, type LogFile, logFromFence, sealed, splitLog } from '../../fixtures/logs.ts';
 import { noise } from '../../fixtures/random.ts';
 import {
   assertSameFiles,
@@ -81,16 +81,17 @@ function optionsFor(setting: Setting, more: Partial<RestoreOptions> = {}): Resto
   return { artifactPath: setting.artifact, target: setting.target, overwriteDestination: false, ...more };
 }
 
-/** What a restored database must consist of: the source without what no backup takes, logs cut to their content. */
+/** What a restored database must consist of: the source without what no backup takes, and the log from the fence on. */
 function expectedFiles(
   source: DatabaseFolders,
   line: Line,
 ): { store: Map<string, Buffer>; log: Map<string, Buffer> } {
   const leftOut = /^(database_lock|id-buffer\.tmp\.0|schema\/index\/text-2\.0\/5\/1\/write\.lock)$/;
   const store = [...filesBelow(source.storeDirectory)].filter(([name]) => !leftOut.test(name));
+  const fromFence = logFromFence(line);
   const log = new Map([
-    [LOG_FIXTURE, fixture(line, LOG_FIXTURE)],
-    [CHECKPOINT_FIXTURE, fixture(line, CHECKPOINT_FIXTURE).subarray(0, fixtureCheckpoint(line).endBytes)],
+    [LOG_FIXTURE, fromFence.log],
+    [CHECKPOINT_FIXTURE, fromFence.checkpointFile],
   ]);
   return { store: new Map(store), log };
 }
@@ -382,6 +383,7 @@ async function indexedArtifact(folder: string, members: readonly NamedBytes[]): 
   const facts: IndexFacts = {
     writer: 'graphkeep test',
     fence: { logVersion: '0', offsetBytes: '128', appendIndex: '32', checkpointFile: 'checkpoint.0' },
+    end: { logVersion: '0', offsetBytes: '500' },
     highestChecksum: transactionsOf(fixture('5.26', LOG_FIXTURE)).at(-1)!.checksum,
     leftOut: [],
   };
