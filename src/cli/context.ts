@@ -16,6 +16,8 @@ export interface CliContext {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Starts to watch for signals; called once, by a command that does work. */
   watchSignals(): SignalWatch;
+  /** Gives way to other processes, for good. */
+  lowerPriority(): void;
 }
 
 /** Where a command leaves its exit status, since the parser's actions return nothing. */

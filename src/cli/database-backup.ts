@@ -55,7 +55,8 @@ Examples:
   $ graphkeep database backup --from-path-data=/data/databases --from-path-txn=/data/transactions --to-path=/backups
   $ graphkeep database backup --inspect-path=/backups           what is there
 
-Neo4j may run and be written to during the backup. Exit status: 0 when all went well; for one database
+Neo4j may run and be written to during the backup, which runs at a low processor priority to leave the
+server its share; --limit-rate spares its disks. Exit status: 0 when all went well; for one database
 the status of its error (docs lists them), for several 1 when any failed.
 `;
 
@@ -176,6 +177,7 @@ async function runBackup(
       'note: --type=AUTO takes a full backup: differential ones come with a later version',
     );
   }
+  context.lowerPriority();
   const items = selected.map(
     ({ name, error }): WorkItem<BackupResult> => ({
       subject: name,

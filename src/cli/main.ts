@@ -29,11 +29,13 @@ async function main(): Promise<void> {
   enableOwnCompileCache();
   ignoreBrokenPipe();
   const { runCli } = await import('./program.ts');
+  const { lowerPriority } = await import('./priority.ts');
   const { watchSignals } = await import('./signals.ts');
   process.exitCode = await runCli(process.argv.slice(2), {
     stdout: process.stdout,
     stderr: process.stderr,
     environment: process.env,
+    lowerPriority,
     watchSignals: () =>
       watchSignals({
         on: (name, listener) => process.on(name, listener),

@@ -33,6 +33,7 @@ export function memoryContext(environment: Record<string, string> = {}): CliCont
     stdout: memoryStream(),
     stderr: memoryStream(),
     environment,
+    lowerPriority: () => {},
     watchSignals: () => ({ signal: controller.signal, exitStatus: () => undefined, stop() {} }),
   };
 }

@@ -60,6 +60,7 @@ test('an interrupted run skips the rest and ends with the status of the signal',
   let stopped = false;
   const context = {
     ...memoryContext(),
+    lowerPriority: () => {},
     watchSignals: () => ({
       signal: controller.signal,
       exitStatus: () => (controller.signal.aborted ? 143 : undefined),
@@ -89,6 +90,7 @@ test('a signal after the last byte changes nothing', async () => {
   const controller = new AbortController();
   const context = {
     ...memoryContext(),
+    lowerPriority: () => {},
     watchSignals: () => ({ signal: controller.signal, exitStatus: () => 130, stop() {} }),
   };
   assert.equal((await workThrough([good('a')], options(context))).exitStatus, 0);
