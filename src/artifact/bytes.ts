@@ -6,10 +6,12 @@ import { pipeline, Readable } from 'node:stream';
 import { constants, createZstdDecompress, zstdDecompress } from 'node:zlib';
 import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
-import { MIB } from '../limits.ts';
+import { FRAME_RAW_BYTES, MIB } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
 
 const STREAM_READ_BYTES = MIB;
+/** Node's lower limit. */
+const CHUNK_BYTES_MIN = 64;
 
 /** Exactly these bytes. @throws FormatError when the file ends before */
 export async function readRange(file: ReadableFile, position: number, bytes: number): Promise<Buffer> {
@@ -21,8 +23,10 @@ export async function readRange(file: ReadableFile, position: number, bytes: num
 
 /** One whole frame, whose content is at most `rawBytesMax` long. @throws FormatError */
 export function decompressFrame(stored: Buffer, rawBytesMax: number): Promise<Buffer> {
+  // In one piece: Node's default of 16 KiB pieces doubles the processor time of a frame.
+  const chunkSize = Math.max(CHUNK_BYTES_MIN, Math.min(rawBytesMax, FRAME_RAW_BYTES));
   return new Promise((resolve, reject) => {
-    zstdDecompress(stored, { maxOutputLength: rawBytesMax }, (error, raw) =>
+    zstdDecompress(stored, { maxOutputLength: rawBytesMax, chunkSize }, (error, raw) =>
       error === null
         ? resolve(raw)
         : reject(new FormatError(`a frame cannot be decompressed: ${error.message}`)),

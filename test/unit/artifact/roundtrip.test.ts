@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { type MemberHandler, type MemberInfo, readMembers } from '../../../src/artifact/members.ts';
 import { type Artifact, openArtifact } from '../../../src/artifact/reader.ts';
@@ -13,6 +13,7 @@ import { memberKindOf } from '../../../src/artifact/tarstream.ts';
 import { ArtifactWriter, type IndexFacts, type MemberSource } from '../../../src/artifact/writer.ts';
 import { writeArchiveMetadata } from '../../../src/formats/artifact/container.ts';
 import { type ArtifactDescriptor, writeDescriptor } from '../../../src/formats/artifact/descriptor.ts';
+import { writeIndexBlock } from '../../../src/formats/artifact/index.ts';
 import { TAR_END_BYTES, tarPadding, writeTarHeader } from '../../../src/formats/tar.ts';
 import { FRAME_RAW_BYTES } from '../../../src/limits.ts';
 import { Publication } from '../../../src/storage/local.ts';
@@ -441,6 +442,104 @@ describe('an artifact of another tool', () => {
     const endless = zstdCompressSync(withProperties(1024, 64));
     writeFileSync(path, Buffer.concat([Buffer.from('BZV2'), endless]));
     await assert.rejects(readAll(path), failure('GK_ARTIFACT_CORRUPT', /no complete descriptor/));
+  });
+});
+
+/** The artifact with another index, and its own hashes right: what a program that lies could write. */
+async function withIndex(
+  path: string,
+  change: (index: ChangeableIndex, content: Buffer) => void,
+): Promise<void> {
+  const { file, index } = await openArtifact(path);
+  await file.close();
+  const [offset, storedBytes] = index!.frames.at(-1)!;
+  const content = readFileSync(path).subarray(0, offset + storedBytes);
+  const changed = JSON.parse(JSON.stringify(index)) as ChangeableIndex;
+  change(changed, content);
+  const stored = zstdCompressSync(JSON.stringify(changed));
+  writeFileSync(path, Buffer.concat([content, writeIndexBlock(content.length, stored)]));
+}
+
+interface ChangeableIndex {
+  frames: [number, number, number, number][];
+  members: { path: string; bytes: number; sha256: string; firstFrame: number; kind: string }[];
+}
+
+/** The member of two frames. */
+const BIG = 1;
+
+describe('an index that does not fit its artifact', () => {
+  const lies: [string, (index: ChangeableIndex, content: Buffer) => void, RegExp][] = [
+    [
+      'another hash',
+      (index) => {
+        index.members[BIG]!.sha256 = 'ab'.repeat(32);
+      },
+      /fails its SHA-256/,
+    ],
+    [
+      'another size that needs as many blocks',
+      (index) => {
+        index.members[BIG]!.bytes -= 1;
+      },
+      /tar header/,
+    ],
+    [
+      'another path',
+      (index) => {
+        index.members[0]!.path = 'neostore.other';
+      },
+      /tar header/,
+    ],
+    [
+      'another checksum of a frame',
+      (index) => {
+        index.frames[2]![3] ^= 1;
+        index.frames[2]![3] >>>= 0;
+      },
+      /checksum/,
+    ],
+    [
+      'frames of other sizes, whose sum is right',
+      (index) => {
+        const { firstFrame } = index.members[BIG]!;
+        index.frames[firstFrame]![2] -= 512;
+        index.frames[firstFrame + 1]![2] += 512;
+      },
+      /./,
+    ],
+    [
+      'an end of the tar that is none',
+      (index, content) => {
+        const end = index.frames.at(-1)!;
+        content[end[0]] = 1;
+        end[3] = crc32(content.subarray(end[0], end[0] + end[1]));
+      },
+      /./,
+    ],
+  ];
+  for (const [what, lie, message] of lies) {
+    test(`${what} is found`, async (context) => {
+      for (const level of [undefined, 1]) {
+        const path = await writeArtifact(makeFolder(temporaryFolder(context), 'x'), sample, level);
+        await withIndex(path, () => {});
+        await readAll(path);
+        await withIndex(path, lie);
+        await assert.rejects(readAll(path), failure('GK_ARTIFACT_CORRUPT', message), String(level));
+      }
+    });
+  }
+
+  test('a tar extension of absurd size is refused', async (context) => {
+    const path = join(temporaryFolder(context), 'x.backup');
+    const extension = writeTarHeader('pax', 2 * 1024 * 1024);
+    extension[156] = 'x'.charCodeAt(0);
+    extension.fill(0x20, 148, 156);
+    const sum = extension.reduce((total, byte) => total + byte, 0);
+    extension.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+    const tar = Buffer.concat([extension, Buffer.alloc(2 * 1024 * 1024), tarOf(sample)]);
+    writeFileSync(path, foreignArtifact('BTV2', [], tar));
+    await assert.rejects(readAll(path), failure('GK_ARTIFACT_CORRUPT', /extension/));
   });
 });
 

@@ -133,6 +133,18 @@ for (const line of LINES) {
       await snapshot.close();
     });
 
+    test('a log file that is made right before the tail is taken is in it', async (context) => {
+      const folders = makeDatabase(temporaryFolder(context), line);
+      const files = splitLog(line, [15n]);
+      const log = (number: number): string => join(folders.logDirectory, files[number]!.name);
+      writeFileSync(log(0), files[0]!.bytes);
+      writeFileSync(join(folders.logDirectory, CHECKPOINT_FIXTURE), checkpointAfter(line, 10n, files));
+      const snapshot = await openLocalSnapshot(folders);
+      writeFileSync(log(1), files[1]!.bytes);
+      assert.equal((await snapshot.takeTail()).highestAppendIndex, 41n);
+      await snapshot.close();
+    });
+
     test('log files that are made and pruned during the copy are in the tail', async (context) => {
       const folders = makeDatabase(temporaryFolder(context), line);
       const files = splitLog(line, [15n, 25n]);

@@ -9,7 +9,14 @@ import { type Fence, readFence } from '../../../src/hotcopy/fence.ts';
 import { LogPins } from '../../../src/hotcopy/logfolder.ts';
 import { ContinuityCheck, readTail, type Tail } from '../../../src/hotcopy/tail.ts';
 import { fixture, LINES, type Line, LOG_FIXTURE, storeIdOf, transactionsOf } from '../../fixtures/lines.ts';
-import { checkpointAfter, type LogFile, logHeader, splitLog } from '../../fixtures/logs.ts';
+import {
+  checkpointAfter,
+  type LogFile,
+  logHeader,
+  sealed,
+  splitLog,
+  writePosition,
+} from '../../fixtures/logs.ts';
 import { failure, temporaryFolder } from '../../fixtures/workspace.ts';
 
 /** Last transaction of the fixtures. */
@@ -286,6 +293,31 @@ describe('a log that is not whole', { concurrency: true }, () => {
     log.put(0, short);
     rmSync(log.path(1));
     await assert.rejects(log.tail(), failure('GK_STORE_DAMAGED'));
+  });
+
+  test('its checkpoint names a transaction behind its position: the log must reach that very one', async (context) => {
+    const log = makeLog(context, line, [], 15n);
+    const { bytes } = log.files[0]!;
+    const endOf = (index: bigint): number =>
+      transactionsOf(bytes).find((candidate) => candidate.appendIndex === index)!.endBytes;
+    // As under concurrent commits: position after 10, last transaction 15.
+    const checkpoint = checkpointAfter(line, 15n, log.files);
+    const entry = checkpoint.subarray(LOG_HEADER_BYTES);
+    writePosition(entry, 0n, BigInt(endOf(10n)));
+    sealed(entry);
+    writeFileSync(join(log.folder, 'checkpoint.0'), checkpoint);
+    const tail = await log.tail();
+    assert.deepEqual([tail.highestAppendIndex, tail.transactions], [HIGHEST, HIGHEST - 10n]);
+    for (const [end, code] of [
+      [15n, undefined],
+      [14n, 'GK_STORE_DAMAGED'],
+      [11n, 'GK_STORE_DAMAGED'],
+      [10n, 'GK_STORE_DAMAGED'],
+    ] as const) {
+      log.put(0, Buffer.concat([bytes.subarray(0, endOf(end)), Buffer.alloc(500)]));
+      if (code === undefined) assert.equal((await log.tail()).highestAppendIndex, end);
+      else await assert.rejects(log.tail(), failure(code), `ends at ${end}`);
+    }
   });
 
   test('it is cut behind the fence: the empty tail of an idle server looks the same', async (context) => {

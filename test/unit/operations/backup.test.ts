@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { GraphkeepError } from '../../../src/errors.ts';
@@ -118,12 +128,53 @@ test('two backups in one second have two names', async (context) => {
   assert.ok(taken.length >= 2, 'what had the names is as it was');
 });
 
-test('what a killed backup left does not stand in the way of the next', async (context) => {
-  const { source, target } = makeSetting(context);
-  // In a container every run has the same process id.
-  writeFileSync(join(target, `.neo4j.backup.${process.pid}.partial`), 'half');
-  const result = await backupDatabase(source, optionsFor(target));
-  assert.equal((await validateArtifact(result.artifactPath)).valid, true);
+describe('what killed backups left', () => {
+  const HOUR_MS = 3_600_000;
+
+  function leavePartial(target: string, name: string, ageMs: number): string {
+    const path = join(target, name);
+    writeFileSync(path, 'half');
+    const time = new Date(Date.now() - ageMs);
+    utimesSync(path, time, time);
+    return path;
+  }
+
+  test('is removed by the next backup of the same database, once it is old', async (context) => {
+    const { source, target } = makeSetting(context);
+    leavePartial(target, '.neo4j.backup.aa.partial', HOUR_MS);
+    const young = leavePartial(target, '.neo4j.backup.bb.partial', 0);
+    const other = leavePartial(target, '.system.backup.cc.partial', HOUR_MS);
+    const foreign = leavePartial(target, 'neo4j.backup.partial', HOUR_MS);
+    const { artifactPath } = await backupDatabase(source, optionsFor(target));
+    const left = readdirSync(target).map((name) => join(target, name));
+    assert.deepEqual(left.sort(), [artifactPath, young, other, foreign].sort());
+  });
+
+  test('is kept as long as another process writes it', async (context) => {
+    const { source, target } = makeSetting(context);
+    const written = leavePartial(target, '.neo4j.backup.aa.partial', HOUR_MS);
+    const script =
+      'import fcntl,sys; f=open(sys.argv[1],"r+"); fcntl.lockf(f,fcntl.LOCK_EX); print("locked",flush=True); sys.stdin.read()';
+    const writer = spawn('python3', ['-c', script, written], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const started = await Promise.race([
+      once(writer.stdout, 'data').then(() => true),
+      once(writer, 'error').then(() => false),
+    ]);
+    if (!started) return context.skip('there is no python3 to hold a lock');
+    await backupDatabase(source, optionsFor(target));
+    assert.equal(existsSync(written), true);
+    writer.stdin.end();
+    await once(writer, 'exit');
+    await backupDatabase(source, optionsFor(target));
+    assert.equal(existsSync(written), false);
+  });
+
+  test('two backups of one database at once do not disturb each other', async (context) => {
+    const { source, target } = makeSetting(context);
+    const both = await Promise.all([1, 2].map(() => backupDatabase(source, optionsFor(target))));
+    assert.notEqual(both[0]!.artifactPath, both[1]!.artifactPath);
+    for (const { artifactPath } of both) assert.equal((await validateArtifact(artifactPath)).valid, true);
+  });
 });
 
 test('an index that keeps changing is left out with a notice, and the rest is valid', async (context) => {

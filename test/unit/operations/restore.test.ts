@@ -37,7 +37,14 @@ import {
   storeIdOf,
   transactionsOf,
 } from '../../fixtures/lines.ts';
-import { checkpointAfter, type LogFile, logFromFence, sealed, splitLog } from '../../fixtures/logs.ts';
+import {
+  checkpointAfter,
+  type LogFile,
+  logFromFence,
+  sealed,
+  splitLog,
+  writePosition,
+} from '../../fixtures/logs.ts';
 import { noise } from '../../fixtures/random.ts';
 import {
   assertSameFiles,
@@ -376,7 +383,11 @@ function foreignArtifact(members: readonly NamedBytes[], changes: Partial<Artifa
 }
 
 /** As graphkeep writes it, with members that no snapshot would give. */
-async function indexedArtifact(folder: string, members: readonly NamedBytes[]): Promise<string> {
+async function indexedArtifact(
+  folder: string,
+  members: readonly NamedBytes[],
+  changes: Partial<IndexFacts> = {},
+): Promise<string> {
   const publication = await Publication.create(folder, 'x');
   const writer = new ArtifactWriter(publication, 1);
   const properties = new Map([['graphkeep', Buffer.from('1')]]);
@@ -396,7 +407,7 @@ async function indexedArtifact(folder: string, members: readonly NamedBytes[]): 
       read: async (target, position) => void content.copy(target, 0, position),
     });
   }
-  await writer.finish({ ...descriptor, properties }, facts);
+  await writer.finish({ ...descriptor, properties }, { ...facts, ...changes });
   const path = join(folder, 'x.backup');
   await publication.publish(path);
   return path;
@@ -515,6 +526,12 @@ describe('validate finds', () => {
     [name, content],
     ['checkpoint.0', checkpointAfter('5.26', 32n, split())],
   ];
+  const withCheckpoint = (index: bigint, change: (entry: Buffer) => void): NamedBytes[] => {
+    const checkpoint = checkpointAfter('5.26', index, split());
+    change(checkpoint.subarray(128));
+    sealed(checkpoint.subarray(128));
+    return [...without('checkpoint.0'), ['checkpoint.0', checkpoint]];
+  };
   const log = (number: number): Buffer => split()[number]!.bytes;
 
   const cases: [string, () => NamedBytes[], RegExp][] = [
@@ -555,6 +572,27 @@ describe('validate finds', () => {
       /no valid checkpoint/,
     ],
     [
+      'a checkpoint whose position is inside a transaction',
+      () => withCheckpoint(32n, (entry) => writePosition(entry, 0n, entry.readBigInt64LE(10) + 9n)),
+      /no transaction end/,
+    ],
+    [
+      'a checkpoint that names a transaction which the log has lost',
+      () => {
+        const whole = splitLog('5.26', []);
+        const { startBytes } = transactionsOf(whole[0]!.bytes).at(-1)!;
+        const cut = [{ ...whole[0]!, bytes: whole[0]!.bytes.subarray(0, startBytes) }];
+        const checkpoint = checkpointAfter('5.26', 41n, whole);
+        writePosition(checkpoint.subarray(128), 0n, BigInt(startBytes));
+        sealed(checkpoint.subarray(128));
+        const others = completeMembers(whole).filter(
+          ([path]) => !/^(checkpoint|neostore\.transaction)/.test(path),
+        );
+        return [...others, [cut[0]!.name, cut[0]!.bytes], ['checkpoint.0', checkpoint]];
+      },
+      /ends before transaction 41/,
+    ],
+    [
       'a checkpoint that names another transaction than the log holds',
       () => {
         const file = checkpointAfter('5.26', 32n, split());
@@ -588,6 +626,15 @@ describe('validate finds', () => {
       assert.deepEqual(openFilesBelow(folder), []);
     });
   }
+
+  test('an index that names another last transaction, or another fence', async (context) => {
+    const fence = { logVersion: '0', offsetBytes: '128', appendIndex: '31', checkpointFile: 'checkpoint.0' };
+    for (const changes of [{ highestChecksum: 8 }, { fence }]) {
+      const folder = temporaryFolder(context);
+      const path = await indexedArtifact(folder, completeMembers(split()), changes);
+      assert.match((await validateArtifact(path)).problems.join(), /its index names another/);
+    }
+  });
 
   test('that a header names another highest transaction than the log', async (context) => {
     const path = join(temporaryFolder(context), 'x.backup');

@@ -1,0 +1,86 @@
+/** The numbers to reach (docs/design.md), as ratios within one run, and whether they are reached. */
+import { MIB } from '../src/limits.ts';
+import { CONDITIONS, type EffectWindow, medianRatio } from './effect.ts';
+import { median, type Sample } from './measure.ts';
+
+export interface Measured {
+  readonly name: string;
+  readonly samples: readonly Sample[];
+  readonly bytes: number | undefined;
+}
+
+export interface Bar {
+  readonly what: string;
+  readonly bar: string;
+  readonly value: string;
+  readonly verdict: 'met' | 'missed' | 'not measured';
+}
+
+const MEMORY_MAX_MIB = 256;
+
+type Comparison = 'atLeast' | 'atMost';
+
+export function barsOf(measured: readonly Measured[], windows: readonly EffectWindow[]): Bar[] {
+  const wall = (name: string): number | undefined => {
+    const found = measured.find((item) => item.name === name);
+    return found === undefined ? undefined : median(found.samples.map((sample) => sample.wallMs));
+  };
+  const bytes = (name: string): number | undefined => measured.find((item) => item.name === name)?.bytes;
+  const infoMs = smallest(wall('stock load --info of the dump'), wall('stock load --info of the artifact'));
+  const tarMs = wall(measured.find((item) => /^tar .*T2$/.test(item.name))?.name ?? '');
+  return [
+    barOf('full backup, time of tar | zstd', divide(wall('graphkeep backup'), tarMs), 'atMost', 1),
+    barOf(
+      'full backup, faster than stock dump',
+      divide(wall('stock dump'), wall('graphkeep backup')),
+      'atLeast',
+      5,
+    ),
+    barOf(
+      'artifact, smaller than stock dump',
+      divide(bytes('stock dump'), bytes('graphkeep backup')),
+      'atLeast',
+      3,
+    ),
+    barOf(
+      'restore, faster than stock load',
+      divide(wall('stock load of the dump'), wall('graphkeep restore')),
+      'atLeast',
+      6,
+    ),
+    barOf('inspect, faster than load --info', divide(infoMs, wall('graphkeep inspect')), 'atLeast', 20),
+    barOf('memory of backup, MiB', peakMib(measured, 'graphkeep backup'), 'atMost', MEMORY_MAX_MIB),
+    barOf('memory of restore, MiB', peakMib(measured, 'graphkeep restore'), 'atMost', MEMORY_MAX_MIB),
+    ...CONDITIONS.map(({ name }) =>
+      barOf(`load on the server, ${name}`, medianRatio(windows, name), 'atLeast', 0.95),
+    ),
+  ];
+}
+
+function divide(dividend: number | undefined, divisor: number | undefined): number | undefined {
+  return dividend === undefined || divisor === undefined ? undefined : dividend / divisor;
+}
+
+function smallest(...values: (number | undefined)[]): number | undefined {
+  const known = values.filter((value) => value !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
+function peakMib(measured: readonly Measured[], name: string): number | undefined {
+  const peaks = (measured.find((item) => item.name === name)?.samples ?? []).flatMap(
+    (sample) => sample.peakBytes ?? [],
+  );
+  return peaks.length === 0 ? undefined : Math.max(...peaks) / MIB;
+}
+
+function barOf(what: string, value: number | undefined, comparison: Comparison, limit: number): Bar {
+  const bar = `${comparison === 'atLeast' ? '>=' : '<='} ${limit}`;
+  if (value === undefined) return { what, bar, value: '-', verdict: 'not measured' };
+  const met = comparison === 'atLeast' ? value >= limit : value <= limit;
+  return {
+    what,
+    bar,
+    value: value >= 100 ? value.toFixed(0) : value.toFixed(2),
+    verdict: met ? 'met' : 'missed',
+  };
+}
