@@ -13,7 +13,9 @@ import { createHome, type StoreFormat, scratchRoot, startServer } from './real/h
 
 const BACKUPS_DEFAULT = 200;
 /** A fresh server now and then: stores stay small, and a start is part of what is tested. */
-const BACKUPS_PER_SERVER = 20;
+const BACKUPS_PER_SERVER = 10;
+/** Keeps the data small, so that most of the time goes into backups and not into judging them. */
+const WRITER_PAUSE_MS = 25;
 const RATES_BYTES_PER_SECOND = [4_000_000, 16_000_000, 64_000_000, undefined];
 
 interface Tally {
@@ -64,7 +66,7 @@ async function soakServer(
     const home = await createHome({ line, dir: join(scratch, 'source'), format, harsh: true });
     await using server = await startServer(home);
     await prepareSchema(server, { lucene });
-    const load = startLoad(server, { writers: 8, vector: lucene });
+    const load = startLoad(server, { writers: 8, vector: lucene, pauseMs: WRITER_PAUSE_MS });
     await load.waitForMore(500);
     for (let number = 0; number < count; number++) {
       const rateBytesPerSecond = RATES_BYTES_PER_SECOND[number % RATES_BYTES_PER_SECOND.length];

@@ -4,33 +4,15 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import type { ArtifactIndex, IndexMember, MemberKind } from '../formats/artifact/index.ts';
+import type { ArtifactIndex, IndexMember } from '../formats/artifact/index.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { parseTarHeader, safeMemberPath, TAR_BLOCK_BYTES } from '../formats/tar.ts';
 import { CHECKPOINT_FILE_BYTES_MAX, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
 import { decompressFrame, interrupted, readRange } from './bytes.ts';
+import type { MemberHandler, MemberInfo, ReadOptions } from './memberhandler.ts';
 import { type Artifact, corruptOnFormatError } from './reader.ts';
 import { readStreamedMembers } from './tarstream.ts';
-
-/** Where a member belongs: log and checkpoint files go to the transaction folder, all others to the store folder. */
-export interface MemberInfo {
-  readonly path: string;
-  readonly kind: MemberKind;
-  readonly bytes: number;
-}
-
-/** Receives members one after the other; `content` may keep the buffer, it is not reused. */
-export interface MemberHandler {
-  begin(member: MemberInfo): Promise<void>;
-  content(bytes: Buffer, positionBytes: number): Promise<void>;
-  end(): Promise<void>;
-}
-
-export interface ReadOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly onBytes?: (bytes: number) => void;
-}
 
 /**
  * Reads the checkpoint files of an artifact, and nothing else where an index says where they lie. They say where the log

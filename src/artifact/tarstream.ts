@@ -15,7 +15,7 @@ import {
 } from '../formats/tar.ts';
 import { MIB } from '../limits.ts';
 import { decompressed, fileChunks, interrupted } from './bytes.ts';
-import type { MemberHandler, MemberInfo, ReadOptions } from './members.ts';
+import type { MemberHandler, MemberInfo, ReadOptions } from './memberhandler.ts';
 import type { Artifact } from './reader.ts';
 
 const PAX_BYTES_MAX = MIB;

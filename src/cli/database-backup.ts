@@ -96,8 +96,7 @@ function typeOption(): Option {
         throw refusal('--type=DIFF', 'differential backups come with a later version', 'use --type=FULL');
       }
       return parseChoice('--type', value, ['FULL', 'AUTO']);
-    })
-    .default('AUTO');
+    });
 }
 
 function compressionLevelOption(): Option {

@@ -9,9 +9,9 @@ import { FormatError } from '../formats/formaterror.ts';
 import { parseSegments, segmentOfFile, segmentsGeneration } from '../formats/lucene.ts';
 import { MIB } from '../limits.ts';
 import { readFully } from '../storage/local.ts';
+import type { OpenGroup } from './group.ts';
 import { pinFile } from './logfolder.ts';
 import { memberFromHandle } from './member.ts';
-import type { OpenGroup } from './snapshot.ts';
 import { readFolder } from './storefiles.ts';
 
 const SEGMENTS_BYTES_MAX = 64 * MIB;

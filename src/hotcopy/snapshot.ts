@@ -15,6 +15,7 @@ import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import { openForReading, readFully } from '../storage/local.ts';
 import { type Fence, readFence } from './fence.ts';
+import type { OpenGroup, SnapshotGroup } from './group.ts';
 import { LogPins, pinFile } from './logfolder.ts';
 import { openLuceneIndex } from './luceneindex.ts';
 import { concatenated, memberFromBytes, memberFromHandle, readExactly } from './member.ts';
@@ -27,23 +28,6 @@ import {
 } from './storefiles.ts';
 import { readTail, type Tail, type TailFile } from './tail.ts';
 import { openTree } from './tree.ts';
-
-/** Files that are copied together: one record store, one tree, or all files of one Lucene index. */
-export interface SnapshotGroup {
-  /** Path of the file or folder, for messages. */
-  readonly path: string;
-  /** A group that can be left out, since Neo4j rebuilds it. */
-  readonly rebuildable: boolean;
-  /** Opens the files for one attempt; undefined when they are gone or not readable from one moment now. */
-  open(): Promise<OpenGroup | undefined>;
-}
-
-export interface OpenGroup {
-  readonly members: readonly MemberSource[];
-  /** After all members were read: whether they are from one moment. */
-  confirm(): Promise<boolean>;
-  close(): Promise<void>;
-}
 
 export interface Snapshot {
   readonly neostore: Neostore;

@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { FormatError } from '../formats/formaterror.ts';
 import { currentTreeState, TREE_HEAD_BYTES, TREE_PAGE_BYTES } from '../formats/gbptree.ts';
 import { readFully } from '../storage/local.ts';
+import type { OpenGroup } from './group.ts';
 import { pinFile } from './logfolder.ts';
 import { memberFromHandle } from './member.ts';
-import type { OpenGroup } from './snapshot.ts';
 
 /** undefined when the tree is gone (its index was dropped) or has no valid state at this moment. */
 export async function openTree(directory: string, path: string): Promise<OpenGroup | undefined> {

@@ -5,7 +5,8 @@
 import { type FileHandle, open, stat, statfs, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { type MemberHandler, type MemberInfo, memberBytesOf, readMembers } from '../artifact/members.ts';
+import type { MemberHandler, MemberInfo } from '../artifact/memberhandler.ts';
+import { memberBytesOf, readMembers } from '../artifact/members.ts';
 import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import { METADATA_SCRIPT_BYTES_MAX, RESTORED_FILES_SYNCING_MAX } from '../limits.ts';

@@ -3,13 +3,8 @@
  * frames, tar, sizes and hashes of the members; then what recovery will need: the fence, and a log that goes from
  * it to the highest transaction without a gap.
  */
-import {
-  type MemberHandler,
-  type MemberInfo,
-  memberBytesOf,
-  readCheckpointMembers,
-  readMembers,
-} from '../artifact/members.ts';
+import type { MemberHandler, MemberInfo } from '../artifact/memberhandler.ts';
+import { memberBytesOf, readCheckpointMembers, readMembers } from '../artifact/members.ts';
 import { type Artifact, corruptOnFormatError, openArtifact } from '../artifact/reader.ts';
 import { type ErrorCode, GraphkeepError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
