@@ -2,6 +2,7 @@
  * Opens artifacts of any container: descriptor and, in those that graphkeep wrote, the index, by a few small reads.
  * What is in them is read by members.ts.
  */
+import { crc32 } from 'node:zlib';
 import { GraphkeepError } from '../errors.ts';
 import {
   ARCHIVE_METADATA_BYTES,
@@ -82,6 +83,7 @@ async function readHeadAndIndex(file: ReadableFile): Promise<Artifact> {
     ? await readStreamedDescriptor(file, container)
     : await readPlainDescriptor(file, container, head);
   const index = await readIndex(file, descriptor);
+  if (index !== undefined) await proveHead(file, index);
   return { file, container, descriptor, streamStart, tarStart, index };
 }
 
@@ -141,6 +143,14 @@ function tryStreamedDescriptor(bytes: Buffer, container: Container): LocatedDesc
   } catch (error) {
     if (error instanceof DescriptorIncompleteError) return undefined;
     throw error;
+  }
+}
+
+/** The head is what every command shows and trusts; it is small, so it is proven whenever an artifact is opened. */
+async function proveHead(file: ReadableFile, index: ArtifactIndex): Promise<void> {
+  const [offset, storedBytes, , expectedCrc32] = index.frames[0]!;
+  if (crc32(await readRange(file, offset, storedBytes)) !== expectedCrc32) {
+    throw new FormatError('the head of the artifact fails its checksum');
   }
 }
 

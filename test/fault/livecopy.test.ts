@@ -69,11 +69,15 @@ function makeScene(context: TestContext, line: Line, filesAtStart: number): Scen
 }
 
 /** Takes a backup; `server` runs after each piece that was copied, with the number of the piece. */
-async function backupWhile(scene: Scene, server: (piece: number) => void): Promise<BackupResult> {
+async function backupWhile(
+  scene: Scene,
+  server: (piece: number) => void,
+  compress = true,
+): Promise<BackupResult> {
   let piece = 0;
   return backupDatabase(scene.folders, {
     targetDirectory: scene.target,
-    compress: true,
+    compress,
     compressionLevel: 1,
     keepFailed: false,
     rateBytesPerSecond: RATE_BYTES_PER_SECOND,
@@ -227,13 +231,20 @@ for (const line of LINES) {
       await assertValid(backup);
     });
 
-    test('verify: a flipped bit in the head of an artifact is seen', async (context) => {
+    test('verify: a flipped bit that only the checksum of its frame can see, in the head or in padding', async (context) => {
       const scene = makeScene(context, line, 4);
-      const { artifactPath } = await backupWhile(scene, () => {});
-      const bytes = readFileSync(artifactPath);
-      bytes[bytes.indexOf(Buffer.from('neo4j')) + 5 + 7]! ^= 1; // the time of the backup
-      writeFileSync(artifactPath, bytes);
-      assert.equal((await validateArtifact(artifactPath)).valid, false);
+      const { artifactPath } = await backupWhile(scene, () => {}, false);
+      const { index, file } = await openArtifact(artifactPath);
+      await file.close();
+      const good = readFileSync(artifactPath);
+      const timeByte = good.indexOf(Buffer.from('neo4j')) + 5 + 7;
+      const lastPaddingByte = index!.frames.at(-1)![0] - 1;
+      for (const at of [timeByte, lastPaddingByte]) {
+        const bytes = Buffer.from(good);
+        bytes[at]! ^= 1;
+        writeFileSync(artifactPath, bytes);
+        assert.equal((await validateArtifact(artifactPath)).valid, false, `byte ${at}`);
+      }
     });
   });
 }
