@@ -20,14 +20,11 @@ const LOAD = { writers: 16, batchWriters: 2, batchSize: 10, vector: false };
 export interface Condition {
   readonly name: string;
   readonly args: readonly string[];
-  /** Started by `nice -n 19`, so that the server gets the processors first. */
-  readonly lowPriority: boolean;
 }
 
 export const CONDITIONS: readonly Condition[] = [
-  { name: 'backups back to back', args: [], lowPriority: false },
-  { name: 'with --limit-rate=20M', args: ['--limit-rate=20M'], lowPriority: false },
-  { name: 'back to back, nice -n 19', args: [], lowPriority: true },
+  { name: 'backups back to back', args: [] },
+  { name: 'with --limit-rate=20M', args: ['--limit-rate=20M'] },
 ];
 
 export interface EffectWindow {
@@ -123,9 +120,7 @@ function runBackup(home: Home, folder: string, condition: Condition, signal: Abo
   const { file, args } = graphkeep(...base, ...condition.args, 'neo4j');
   return new Promise((resolve, reject) => {
     // Both exec what they start, so that the signal below reaches the program itself.
-    const child = condition.lowPriority
-      ? spawn('nice', ['-n', '19', file, ...args], { stdio: 'ignore' })
-      : spawn(file, args, { stdio: 'ignore' });
+    const child = spawn(file, args, { stdio: 'ignore' });
     killOnExit(child);
     const interrupt = (): boolean => child.kill('SIGINT');
     signal.addEventListener('abort', interrupt);
