@@ -56,7 +56,7 @@ export interface RestoreOptions extends OperationContext {
   readonly artifactPath: string;
   readonly target: DatabaseFolders;
   readonly overwriteDestination: boolean;
-  /** `server.directories.scripts.root`; `scripts` beside the databases folder when absent. */
+  /** `server.directories.script.root`; `scripts` beside the databases folder when absent. */
   readonly scriptsDirectory?: string;
 }
 

@@ -126,13 +126,19 @@ for (const line of LINES) {
 
     test('pin: log files that appear and are pruned during the copy are all there', async (context) => {
       const scene = makeScene(context, line, 2);
+      let pruned = false;
       const backup = await backupWhile(scene, (piece) => {
         if (piece === 1) scene.write(scene.files[2]!);
-        if (piece === 5) {
-          scene.write(scene.files[3]!);
-          for (const file of scene.files.slice(0, 3)) scene.prune(file);
-        }
+        // As soon as the copy holds the new file, a checkpoint takes it away and rotation begins the next one.
+        const isHeld = openFilesBelow(scene.folders.logDirectory).some((path) =>
+          path.endsWith(scene.files[2]!.name),
+        );
+        if (pruned || !isHeld) return;
+        scene.write(scene.files[3]!);
+        for (const file of scene.files.slice(0, 3)) scene.prune(file);
+        pruned = true;
       });
+      assert.ok(pruned, 'the copy did not see a log file that appeared');
       assert.equal(backup.highestTransaction, scene.highest);
       assert.equal(backup.attempts, 1);
       await assertValid(backup);

