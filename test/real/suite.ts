@@ -402,10 +402,8 @@ function defineCommands(bench: Bench, source: () => Home): void {
     );
     assert.equal(backup.status, 0, backup.stderr);
     const inspect = await graphkeep('backup', 'inspect', '--format=json', target);
-    const databases = (JSON.parse(inspect.stdout) as { database?: string }[]).map(
-      (row) => row.database ?? '',
-    );
-    assert.deepEqual(databases.sort(), ['neo4j', 'system'], inspect.stdout);
+    const { artifacts: rows } = JSON.parse(inspect.stdout) as { artifacts: { database: string }[] };
+    assert.deepEqual(rows.map((row) => row.database).sort(), ['neo4j', 'system'], inspect.stdout);
     const artifacts = (await readdir(target)).map((name) => join(target, name));
     const validate = await graphkeep('backup', 'validate', ...artifacts);
     assert.equal(validate.status, 0, validate.stdout + validate.stderr);
