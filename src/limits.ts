@@ -42,3 +42,7 @@ export const RESTORED_FILES_SYNCING_MAX = 8;
 export const METADATA_SCRIPT_BYTES_MAX = 64 * MIB;
 /** A partial file that nobody has locked is left alone for this long: its writer may be about to lock it. */
 export const STALE_PARTIAL_AGE_MS = 60_000;
+/** How the zeros behind the end of a preallocated log are looked at: the first part whole, then one page per stride. */
+export const ZERO_TAIL_WHOLE_BYTES = 16 * MIB;
+export const ZERO_TAIL_SAMPLE_BYTES = 4 * KIB;
+export const ZERO_TAIL_STRIDE_BYTES = 256 * KIB;

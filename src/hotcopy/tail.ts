@@ -22,6 +22,9 @@ import {
   LOG_WINDOW_BYTES,
   TAIL_REREAD_DELAY_MS,
   TAIL_REREADS_MAX,
+  ZERO_TAIL_SAMPLE_BYTES,
+  ZERO_TAIL_STRIDE_BYTES,
+  ZERO_TAIL_WHOLE_BYTES,
 } from '../limits.ts';
 import { readFully } from '../storage/local.ts';
 import { type Fence, namingLogFile } from './fence.ts';
@@ -328,13 +331,23 @@ export async function scanTransactions(
 
 const ZEROS = Buffer.alloc(LOG_WINDOW_BYTES);
 
-/** Whether only zeros follow: the tail of a preallocated file, or a last transaction that was never finished. */
+/**
+ * Whether only zeros follow: the tail of a preallocated file, or a last transaction that was never finished. The next
+ * 16 MiB are read whole, the rest in samples: reading all of a tail of 256 MiB would take longer than the backup of a
+ * small database and push that much out of the page cache, while a log that goes on behind such a gap goes on for long.
+ */
 async function isZeroFrom(handle: FileHandle, startBytes: number): Promise<boolean> {
   const window = Buffer.allocUnsafe(LOG_WINDOW_BYTES);
-  for (let position = startBytes; ; ) {
-    const got = await readFully(handle, window, position, 'a log file');
+  const isZero = async (position: number, bytes: number): Promise<boolean | 'end'> => {
+    const got = await readFully(handle, window.subarray(0, bytes), position, 'a log file');
     if (!window.subarray(0, got).equals(ZEROS.subarray(0, got))) return false;
-    if (got < window.length) return true;
-    position += got;
+    return got < bytes ? 'end' : true;
+  };
+  const wholeUntil = startBytes + ZERO_TAIL_WHOLE_BYTES;
+  for (let position = startBytes; ; ) {
+    const isWhole = position < wholeUntil;
+    const zero = await isZero(position, isWhole ? LOG_WINDOW_BYTES : ZERO_TAIL_SAMPLE_BYTES);
+    if (zero !== true) return zero === 'end';
+    position += isWhole ? LOG_WINDOW_BYTES : ZERO_TAIL_STRIDE_BYTES;
   }
 }

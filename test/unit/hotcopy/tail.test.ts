@@ -8,6 +8,7 @@ import type { LogTransaction } from '../../../src/formats/txlog/transactions.ts'
 import { type Fence, readFence } from '../../../src/hotcopy/fence.ts';
 import { LogPins } from '../../../src/hotcopy/logfolder.ts';
 import { ContinuityCheck, readTail, type Tail } from '../../../src/hotcopy/tail.ts';
+import { MIB } from '../../../src/limits.ts';
 import { fixture, LINES, type Line, LOG_FIXTURE, storeIdOf, transactionsOf } from '../../fixtures/lines.ts';
 import {
   checkpointAfter,
@@ -208,6 +209,14 @@ describe('a log that is not whole', { concurrency: true }, () => {
     [
       'garbage follows after zeros',
       (log) => log.put(2, Buffer.concat([log.files[2]!.bytes, Buffer.alloc(9000), Buffer.of(1)])),
+      'GK_STORE_DAMAGED',
+    ],
+    [
+      'the log goes on behind a gap of many megabytes',
+      (log) => {
+        const { bytes } = log.files[2]!;
+        log.put(2, Buffer.concat([bytes, Buffer.alloc(40 * MIB), Buffer.alloc(MIB, 7)]));
+      },
       'GK_STORE_DAMAGED',
     ],
     [
