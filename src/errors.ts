@@ -86,3 +86,8 @@ export function wrapSystemError(error: unknown, doing: string): GraphkeepError {
   const detail = error instanceof Error ? error.message : String(error);
   return new GraphkeepError(ERRNO_CODES[errno] ?? 'GK_IO', `could not ${doing}: ${detail}`, { cause: error });
 }
+
+/** For loops of long work. @throws GK_INTERRUPTED */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: signal.reason });
+}

@@ -55,7 +55,3 @@ export async function* decompressed(file: ReadableFile, start: number): AsyncGen
     );
   }
 }
-
-export function interrupted(signal: AbortSignal): GraphkeepError {
-  return new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: signal.reason });
-}

@@ -4,12 +4,13 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { throwIfAborted } from '../errors.ts';
 import type { ArtifactIndex, IndexMember } from '../formats/artifact/index.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { parseTarHeader, safeMemberPath, TAR_BLOCK_BYTES } from '../formats/tar.ts';
 import { CHECKPOINT_FILE_BYTES_MAX, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
-import { decompressFrame, interrupted, readRange } from './bytes.ts';
+import { decompressFrame, readRange } from './bytes.ts';
 import type { MemberHandler, MemberInfo, ReadOptions } from './memberhandler.ts';
 import { type Artifact, corruptOnFormatError } from './reader.ts';
 import { readStreamedMembers } from './tarstream.ts';
@@ -148,7 +149,7 @@ async function* orderedFrames(
   let next = 0;
   try {
     while (next < numbers.length || inFlight.length > 0) {
-      if (options.signal?.aborted) throw interrupted(options.signal);
+      throwIfAborted(options.signal);
       while (next < numbers.length && inFlight.length < FRAMES_IN_FLIGHT_MAX) {
         const frame = readFrame(file, index, numbers[next++]!);
         frame.catch(() => undefined); // reported below, in order

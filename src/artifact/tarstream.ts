@@ -3,6 +3,7 @@
  * the tar headers only.
  */
 
+import { throwIfAborted } from '../errors.ts';
 import type { MemberKind } from '../formats/artifact/index.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import {
@@ -14,7 +15,7 @@ import {
   tarPadding,
 } from '../formats/tar.ts';
 import { MIB } from '../limits.ts';
-import { decompressed, fileChunks, interrupted } from './bytes.ts';
+import { decompressed, fileChunks } from './bytes.ts';
 import type { MemberHandler, MemberInfo, ReadOptions } from './memberhandler.ts';
 import type { Artifact } from './reader.ts';
 
@@ -122,7 +123,7 @@ class ByteStream {
   }
 
   async #refill(): Promise<void> {
-    if (this.#options.signal?.aborted) throw interrupted(this.#options.signal);
+    throwIfAborted(this.#options.signal);
     const next = await this.#chunks.next();
     if (next.done === true) throw new FormatError('the artifact ends inside its tar');
     this.#options.onBytes?.(next.value.length);

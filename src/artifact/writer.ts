@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import { constants, crc32, zstdCompress } from 'node:zlib';
-import { GraphkeepError } from '../errors.ts';
+import { GraphkeepError, throwIfAborted } from '../errors.ts';
 import { MAGIC_BYTES, writeArchiveMetadata, ZSTD_WORD } from '../formats/artifact/container.ts';
 import { type ArtifactDescriptor, writeDescriptor } from '../formats/artifact/descriptor.ts';
 import {
@@ -197,10 +197,6 @@ async function fillFrame(raw: Buffer, offset: number, source: MemberSource): Pro
   if (contentBytes > 0) await source.read(content, position);
   raw.fill(0, contentStart + contentBytes);
   return content;
-}
-
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: signal.reason });
 }
 
 /** One whole frame with content size and checksum. Never several workers: Node's stream loses data there. */

@@ -13,7 +13,7 @@ import { writeCheckpointFile } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES, writeLogHeaderAfter } from '../formats/txlog/header.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
-import { openForReading, readFully } from '../storage/local.ts';
+import { openForReading } from '../storage/local.ts';
 import { type Fence, readFence } from './fence.ts';
 import type { OpenGroup, SnapshotGroup } from './group.ts';
 import { LogPins, pinFile } from './logfolder.ts';
@@ -235,11 +235,7 @@ async function startLogAtFence(
   const { checkpoint } = fence;
   const [first, ...others] = tail.files as [TailFile, ...TailFile[]];
   const header = Buffer.alloc(LOG_HEADER_BYTES);
-  await readExactly(
-    { path: first.name, read: (target, position) => readFully(first.handle, target, position, first.name) },
-    header,
-    0,
-  );
+  await memberFromHandle(first.handle, first.name, 'log', LOG_HEADER_BYTES).read(header, 0);
   const log = [
     concatenated(first.name, 'log', [
       memberFromBytes(first.name, 'log', writeLogHeaderAfter(header, tail.appendIndexBefore)),

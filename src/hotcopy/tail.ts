@@ -7,7 +7,7 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { GraphkeepError } from '../errors.ts';
+import { GraphkeepError, throwIfAborted } from '../errors.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
 import { LOG_HEADER_BYTES, type LogHeader, parseLogHeader } from '../formats/txlog/header.ts';
 import {
@@ -302,7 +302,7 @@ export async function scanTransactions(
   const parser = new TransactionParser(startBytes, onTransaction);
   let window = Buffer.allocUnsafe(LOG_WINDOW_BYTES);
   for (;;) {
-    if (signal?.aborted) throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: signal.reason });
+    throwIfAborted(signal);
     const got = await readFully(handle, window, parser.offsetBytes, 'a log file');
     const step = parser.parse(window.subarray(0, got));
     if (step.status !== 'more') {

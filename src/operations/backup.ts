@@ -6,7 +6,7 @@ import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ArtifactWriter, type MemberSource } from '../artifact/writer.ts';
-import { GraphkeepError, wrapSystemError } from '../errors.ts';
+import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
 import type { OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
@@ -225,7 +225,7 @@ class BackupRun {
       ;
       time = new Date(time.getTime() + 1000)
     ) {
-      if (this.#options.signal?.aborted) throw new GraphkeepError('GK_INTERRUPTED', 'interrupted');
+      throwIfAborted(this.#options.signal);
       const path = join(this.#options.targetDirectory, `${this.#source.name}-${formatTime(time)}.backup`);
       if (await this.#publication.publish(path)) return path;
       await sleep(Math.max(0, time.getTime() + 1000 - Date.now()));

@@ -5,7 +5,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { memberBytesOf } from '../artifact/members.ts';
 import { type Artifact, openArtifact } from '../artifact/reader.ts';
-import { GraphkeepError, wrapSystemError } from '../errors.ts';
+import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
 import { storeIdHash } from '../formats/storeid.ts';
 import { readFolder } from '../hotcopy/storefiles.ts';
@@ -25,7 +25,7 @@ export async function inspectArtifacts(path: string, context: OperationContext =
   const artifacts: ArtifactSummary[] = [];
   const unreadable: { path: string; code: GraphkeepError['code']; message: string }[] = [];
   for (const file of await listArtifactFiles(path)) {
-    if (context.signal?.aborted) throw new GraphkeepError('GK_INTERRUPTED', 'interrupted');
+    throwIfAborted(context.signal);
     try {
       artifacts.push(await summaryOf(file));
     } catch (error) {
