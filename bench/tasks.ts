@@ -84,7 +84,7 @@ async function emptyFolder(folder: string): Promise<void> {
 }
 
 async function onlyFile(folder: string): Promise<string> {
-  const [name] = await readdir(folder);
+  const name = (await readdir(folder)).find((entry) => entry.endsWith('.backup') || entry.endsWith('.dump'));
   return join(folder, name ?? '');
 }
 

@@ -34,6 +34,23 @@ export const ERROR_TABLE = {
     exitStatus: 82,
     hint: 'the database files are not in a state that Neo4j could recover; keep them, and do not rely on them',
   },
+  GK_STOCK_FAILED: { exitStatus: 83, hint: "the message holds the last lines of Neo4j's own log" },
+  GK_NO_PARENT: {
+    exitStatus: 84,
+    hint: 'take a full backup (--type=FULL), or give --fallback-to-full',
+  },
+  GK_CHAIN_BROKEN: {
+    exitStatus: 85,
+    hint: 'run: graphkeep backup validate <folder>, which says what can still be restored',
+  },
+  GK_OUT_OF_WINDOW: {
+    exitStatus: 86,
+    hint: 'run: graphkeep backup inspect <folder> to see what each chain can be restored to',
+  },
+  GK_SUSPICIOUS: {
+    exitStatus: 88,
+    hint: 'look at the newest backup first; the message names the option that acts all the same',
+  },
   GK_INTERRUPTED: { exitStatus: 130, hint: 'nothing was published; run the command again' },
 } as const;
 

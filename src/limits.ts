@@ -34,8 +34,8 @@ export const ATOMIC_COPY_ATTEMPTS_MAX = 5;
 /** Reading the end of a live log again, when the last transaction is not whole yet. */
 export const TAIL_REREADS_MAX = 40;
 export const TAIL_REREAD_DELAY_MS = 25;
-/** Files and folders of one database. */
-export const DATABASE_FILES_MAX = 1_000_000;
+/** Files and folders in one folder, of a database or of artifacts. */
+export const FOLDER_ENTRIES_MAX = 1_000_000;
 /** Restored files whose last sync runs while the next ones are written. */
 export const RESTORED_FILES_SYNCING_MAX = 8;
 /** Users and roles of an Enterprise artifact, decompressed. */
@@ -46,3 +46,35 @@ export const STALE_PARTIAL_AGE_MS = 60_000;
 export const ZERO_TAIL_WHOLE_BYTES = 16 * MIB;
 export const ZERO_TAIL_SAMPLE_BYTES = 4 * KIB;
 export const ZERO_TAIL_STRIDE_BYTES = 256 * KIB;
+
+/** Heap and page cache of a stock server that only recovers a database; beside a Neo4j that needs the memory. */
+export const STOCK_SERVER_HEAP = '512m';
+export const STOCK_SERVER_PAGE_CACHE = '64m';
+/** Between two looks at the log of a stock server that starts. */
+export const STOCK_START_POLL_MS = 50;
+/** After SIGTERM, before SIGKILL, when graphkeep is interrupted: time for a clean shutdown of an idle server. */
+export const STOCK_STOP_MS_MAX = 20_000;
+/** `java -version` answers in a fraction of a second; longer is a broken Java. */
+export const JAVA_VERSION_MS_MAX = 60_000;
+/** The end of a stock server's log that is looked at, and of a stock tool's output that is kept. */
+export const STOCK_LOG_BYTES_MAX = 64 * MIB;
+export const STOCK_OUTPUT_CHARACTERS_MAX = MIB;
+/** What an error message repeats of a stock log. */
+export const STOCK_LINES_SHOWN_MAX = 12;
+export const STOCK_LINE_CHARACTERS_SHOWN_MAX = 400;
+/** The jar in which the main class of the server is looked up; a real one has 320 KB. */
+export const STOCK_MAIN_JAR_BYTES_MAX = 64 * MIB;
+/** How long to wait for the lease of a folder of artifacts, and how often it is asked for meanwhile. */
+export const LEASE_WAIT_MS = 30_000;
+export const LEASE_POLL_INTERVAL_MS = 50;
+/** Periods of one rule of a retention policy, and each figure of the age in one. */
+export const RETENTION_COUNT_MAX = 1_000_000;
+/** Plans to be made again, because a backup added a full artifact while the one to be kept was being verified. */
+export const EXPIRE_ATTEMPTS_MAX = 3;
+/** A directory backup (3.x form): its name, with room for what is put around it, and what fallbacks leave beside it. */
+export const DIRECTORY_NAME_CHARACTERS_MAX = 200;
+export const ERR_FOLDERS_MAX = 10_000;
+/** A log file of a directory backup does not grow beyond the default rotation size of Neo4j. */
+export const DIRECTORY_LOG_BYTES_MAX = 256 * MIB;
+/** With less than this the stock check does not begin, whatever `--pagecache` says. */
+export const CHECK_MEMORY_BYTES_MIN = 64 * MIB;

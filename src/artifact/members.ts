@@ -3,15 +3,14 @@
  * so frames are fetched by range and decompressed on all cores; others go through tarstream.ts.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
 import { throwIfAborted } from '../errors.ts';
 import type { ArtifactIndex, IndexMember } from '../formats/artifact/index.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { parseTarHeader, safeMemberPath, TAR_BLOCK_BYTES } from '../formats/tar.ts';
 import { CHECKPOINT_FILE_BYTES_MAX, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
-import { decompressFrame, readRange } from './bytes.ts';
 import type { MemberHandler, MemberInfo, ReadOptions } from './memberhandler.ts';
+import { readFrame } from './membersource.ts';
 import { type Artifact, corruptOnFormatError } from './reader.ts';
 import { readStreamedMembers } from './tarstream.ts';
 
@@ -162,16 +161,4 @@ async function* orderedFrames(
   } finally {
     await Promise.allSettled(inFlight);
   }
-}
-
-async function readFrame(file: ReadableFile, index: ArtifactIndex, number: number): Promise<Buffer> {
-  const [offset, storedBytes, rawBytes, expectedCrc32] = index.frames[number]!;
-  const stored = await readRange(file, offset, storedBytes);
-  if (crc32(stored) !== expectedCrc32)
-    throw new FormatError(`bytes ${offset}–${offset + storedBytes} fail their checksum`);
-  if (number === 0 || index.codec === 'none') return stored;
-  const raw = await decompressFrame(stored, rawBytes);
-  if (raw.length !== rawBytes)
-    throw new FormatError(`bytes ${offset}–${offset + storedBytes} have another size`);
-  return raw;
 }

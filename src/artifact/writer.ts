@@ -14,23 +14,15 @@ import {
   type ArtifactIndex,
   type IndexFrame,
   type IndexMember,
-  type MemberKind,
   writeIndexBlock,
 } from '../formats/artifact/index.ts';
 import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding, writeTarHeader } from '../formats/tar.ts';
 import { writeRawFrame } from '../formats/zstd.ts';
 import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX, KIB } from '../limits.ts';
 import type { Publication } from '../storage/local.ts';
+import type { MemberSource } from './membersource.ts';
 
-/** Content of a member; `read` must fill the whole target. */
-export interface MemberSource {
-  readonly path: string;
-  readonly kind: MemberKind;
-  readonly bytes: number;
-  read(target: Buffer, positionBytes: number): Promise<void>;
-}
-
-export type IndexFacts = Pick<ArtifactIndex, 'writer' | 'fence' | 'end' | 'highestChecksum' | 'leftOut'>;
+export type IndexFacts = Omit<ArtifactIndex, 'formatVersion' | 'codec' | 'frames' | 'members'>;
 
 interface StoredFrame {
   readonly stored: Buffer;
@@ -123,6 +115,27 @@ export class ArtifactWriter {
     };
     this.#members.push(member);
     return member;
+  }
+
+  /**
+   * Appends one member of another artifact of the same codec, frame by frame as it is stored: no byte is decompressed.
+   * Each frame is proven by its checksum; the member's hash is taken over, and proven by whoever validates the result.
+   */
+  async addStoredMember(
+    member: IndexMember,
+    frameAt: (number: number) => Promise<{ stored: Buffer; rawBytes: number }>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#drain(0);
+    const firstFrame = this.#frames.length;
+    for (let count = 0; count < member.frameCount; count++) {
+      throwIfAborted(signal);
+      const { stored, rawBytes } = await frameAt(member.firstFrame + count);
+      this.#frames.push([this.#publication.bytes, stored.length, rawBytes, crc32(stored)]);
+      await this.#publication.append(stored);
+      this.#onBytes(rawBytes);
+    }
+    this.#members.push({ ...member, firstFrame });
   }
 
   /** Large buffers are used again: a fresh one per frame keeps the garbage collector as busy as the compression. */

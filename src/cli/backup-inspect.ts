@@ -2,8 +2,8 @@
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
-import { GraphkeepError } from '../errors.ts';
-import type { ArtifactSummary, InspectResult } from '../operations/types.ts';
+import { isEmptyDifferential, newestFirst } from '../chain/catalogue.ts';
+import type { ArtifactSummary, ChainOverview, InspectResult } from '../operations/types.ts';
 import { type CliContext, type CommandOutcome, writeLine } from './context.ts';
 import {
   addCommonOptions,
@@ -14,7 +14,7 @@ import {
   usageError,
 } from './options.ts';
 import { isFolder } from './paths.ts';
-import { renderJson, renderTable } from './render.ts';
+import { formatTime, renderJson, renderTable } from './render.ts';
 
 interface InspectCommandOptions {
   latestBackup: boolean;
@@ -80,18 +80,46 @@ export async function printInspection(
   view: InspectionView,
   context: CliContext,
 ): Promise<number> {
-  const { inspectArtifacts } = await import('../operations/inspect.ts');
+  const { inspectArtifacts, inspectLatestChain } = await import('../operations/inspect.ts');
   const absolutePath = path.resolve(backupPath);
   await isFolder(absolutePath, 'the path');
-  const result = await inspectArtifacts(absolutePath);
-  const shown = selectArtifacts(result.artifacts, view, absolutePath);
-  if (view.json) {
-    context.stdout.write(renderJson({ artifacts: shown.map(jsonRow), unreadable: result.unreadable }));
-  } else {
-    context.stdout.write(renderArtifacts(shown));
-    printUnreadable(result, context);
+  if (view.latestChain === true) {
+    const artifacts = await inspectLatestChain(absolutePath, view.database);
+    printResult({ artifacts, unreadable: [], chains: [] }, view, context);
+    return 0;
   }
+  const { artifacts, unreadable, chains } = await inspectArtifacts(absolutePath);
+  const shown = {
+    artifacts: selectArtifacts(artifacts, view),
+    unreadable,
+    chains: view.latestBackup === true ? [] : chains.filter((chain) => isWanted(chain, view)),
+  };
+  printResult(shown, view, context);
   return 0;
+}
+
+function printResult(result: InspectResult, view: InspectionView, context: CliContext): void {
+  if (view.json) {
+    const { artifacts, ...rest } = result;
+    context.stdout.write(renderJson({ artifacts: artifacts.map(jsonRow), ...rest }));
+    return;
+  }
+  context.stdout.write(renderArtifacts(result.artifacts));
+  for (const chain of result.chains) writeLine(context.stdout, renderChain(chain));
+  printUnreadable(result, context);
+}
+
+/** No table row: who reads the table by its bars is not to take this for an artifact. */
+export function renderChain({ database, artifacts, restorable }: ChainOverview): string {
+  const { from, to, fromTime, toTime } = restorable;
+  const first = path.basename(artifacts[0] ?? '');
+  const range = from === to ? `to transaction ${to}` : `to any transaction from ${from} to ${to}`;
+  const time = `${formatTime(fromTime)} to ${formatTime(toTime)} UTC`;
+  return `${database}: ${first} and ${artifacts.length - 1} after it can be restored ${range}, ${time}`;
+}
+
+function isWanted({ database }: { database: string }, view: InspectionView): boolean {
+  return view.database === undefined || database.toLowerCase() === view.database.toLowerCase();
 }
 
 function printUnreadable(result: InspectResult, context: CliContext): void {
@@ -100,81 +128,21 @@ function printUnreadable(result: InspectResult, context: CliContext): void {
   }
 }
 
-/** Newest first per database; names, not numbers, order what has the same second. */
+/** Newest first per database. Empty differentials only if they were asked for. */
 export function selectArtifacts(
   artifacts: readonly ArtifactSummary[],
   view: InspectionView,
-  givenPath: string,
 ): ArtifactSummary[] {
-  const wanted = view.database?.toLowerCase();
-  const sorted = artifacts
-    .filter((artifact) => wanted === undefined || artifact.database.toLowerCase() === wanted)
-    .toSorted(compareArtifacts);
-  if (view.latestChain === true) return latestChain(sorted, wanted, givenPath);
-  const listed = sorted.filter((artifact) => view.empty === true || !isEmptyDifferential(artifact));
+  const listed = artifacts
+    .filter((artifact) => isWanted(artifact, view))
+    .filter((artifact) => view.empty === true || !isEmptyDifferential(artifact))
+    .toSorted(newestFirst);
   return view.latestBackup === true ? newestOfEach(listed) : listed;
-}
-
-function compareArtifacts(first: ArtifactSummary, second: ArtifactSummary): number {
-  return (
-    compareText(first.database, second.database) ||
-    (second.time?.getTime() ?? 0) - (first.time?.getTime() ?? 0) ||
-    Number(second.highestTransaction - first.highestTransaction) ||
-    compareText(second.path, first.path)
-  );
-}
-
-function compareText(first: string, second: string): number {
-  return first < second ? -1 : first > second ? 1 : 0;
-}
-
-function isEmptyDifferential(artifact: ArtifactSummary): boolean {
-  return !artifact.full && artifact.lowestTransaction === 0n && artifact.highestTransaction === 0n;
 }
 
 function newestOfEach(sorted: readonly ArtifactSummary[]): ArtifactSummary[] {
   const seen = new Set<string>();
   return sorted.filter(({ database }) => !seen.has(database) && seen.add(database));
-}
-
-/**
- * From the newest artifact back to its full one, where each joins the one before it. Reading a chain that has a gap
- * as far as the gap would look like a chain that can be restored, so it is an error.
- */
-function latestChain(
-  sorted: readonly ArtifactSummary[],
-  wanted: string | undefined,
-  givenPath: string,
-): ArtifactSummary[] {
-  const isFile = sorted.some((artifact) => path.resolve(artifact.path) === givenPath);
-  if (wanted === undefined && !isFile) {
-    throw usageError(
-      '--latest-chain in a folder needs --database',
-      'give --database=<database>, or the path of a file',
-    );
-  }
-  const candidates = sorted.filter((artifact) => !isEmptyDifferential(artifact));
-  const chain: ArtifactSummary[] = [];
-  for (const artifact of candidates) {
-    const child = chain.at(-1);
-    if (child !== undefined && !isParent(artifact, child)) continue;
-    chain.push(artifact);
-    if (artifact.full) return chain;
-  }
-  if (chain.length === 0) return chain;
-  throw new GraphkeepError(
-    'GK_NOT_FOUND',
-    `the chain of ${chain.at(-1)?.path} is not complete: its parent is missing`,
-  );
-}
-
-/** The full one may overlap the differential that follows it; differentials join without gap or overlap. */
-function isParent(parent: ArtifactSummary, child: ArtifactSummary): boolean {
-  if (parent.databaseId !== child.databaseId || parent.storeIdHash !== child.storeIdHash) return false;
-  const joint = child.lowestTransaction - 1n;
-  return parent.full
-    ? parent.highestTransaction >= joint && parent.highestTransaction <= child.highestTransaction
-    : parent.highestTransaction === joint;
 }
 
 const COLUMNS = [
@@ -209,16 +177,17 @@ function tableRow(artifact: ArtifactSummary): string[] {
   ];
 }
 
-function jsonRow(artifact: ArtifactSummary): Record<string, unknown> {
+function jsonRow({
+  time,
+  latestCommit,
+  end,
+  storeKey,
+  ...artifact
+}: ArtifactSummary): Record<string, unknown> {
   return {
     file: pathToFileURL(artifact.path).href,
     ...artifact,
-    time: artifact.time === undefined ? null : formatTime(artifact.time),
+    time: time === undefined ? null : formatTime(time),
+    ...(latestCommit === undefined ? {} : { latestCommit: latestCommit.toISOString() }),
   };
-}
-
-/** Whole seconds without zone, as `neo4j-admin` prints them; the column says that it is UTC. */
-export function formatTime(time: Date | undefined): string {
-  if (time === undefined) return 'unknown';
-  return time.toISOString().slice(0, 'yyyy-MM-ddTHH:mm:ss'.length);
 }

@@ -1,8 +1,8 @@
-/** `backup validate`: reads every byte of artifacts and says whether each is whole. */
+/** `backup validate`: reads every byte of artifacts and says whether each is whole and how they fit together. */
 import path from 'node:path';
 import type { Command } from 'commander';
 import { ERROR_TABLE, GraphkeepError } from '../errors.ts';
-import type { ValidateResult } from '../operations/types.ts';
+import type { ArtifactSummary, ChainVerdict, ValidateResult } from '../operations/types.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
   addCommonOptions,
@@ -29,13 +29,15 @@ Examples:
   $ graphkeep backup validate --from-path=/backups --database=neo4j
   $ graphkeep backup validate /backups --format=JSON
 
-Exit status: 0 when every artifact is valid, 65 when one is not.
+Of a folder, the chains are judged as well: whether every differential artifact has what it builds on, and
+what can still be restored. Exit status: 0 when all is well, 65 when an artifact is damaged, 85 when a chain
+is broken.
 `;
 
 export function addBackupValidate(parent: Command, context: CliContext, outcome: CommandOutcome): void {
   const command = parent
     .command('validate')
-    .summary('Prove that artifacts are whole')
+    .summary('Prove that artifacts are whole and fit together')
     .description(
       'Reads artifacts from end to end: container, size and hash of every file in it, and the log without a gap.',
     )
@@ -62,21 +64,15 @@ async function runValidate(
   context: CliContext,
 ): Promise<number> {
   const json = options.format === 'JSON';
-  const files = new Set<string>();
-  for (const item of given) {
-    for (const file of await artifactFiles(path.resolve(item), options.database)) files.add(file);
-  }
-  const { validateArtifact } = await import('../operations/validate.ts');
-  const items = [...files].map(
+  const selected: SelectedFiles = { files: new Set(), listed: [] };
+  for (const item of given) await selectFiles(path.resolve(item), options.database, selected);
+  const { endsToWatch, judgeChains, validateArtifact } = await import('../operations/validate.ts');
+  const watched = endsToWatch(selected.listed);
+  const files = [...selected.files];
+  const items = files.map(
     (file): WorkItem<ValidateResult> => ({
       subject: path.basename(file),
-      async run({ signal, progress }) {
-        try {
-          return await validateArtifact(file, { signal, listener: progress });
-        } catch (error) {
-          return damagedResult(file, error);
-        }
-      },
+      run: ({ signal, progress }) => validateArtifact(file, { signal, listener: progress, watched }),
     }),
   );
   const summary = await workThrough(items, {
@@ -86,43 +82,45 @@ async function runValidate(
     doing: 'validate the artifact',
     // No print: verdicts and errors come together in a table at the end.
   });
-  if (json) context.stdout.write(renderJson(jsonSummary(summary, [...files])));
-  else printTable(summary, isVerbose(options, context), context);
-  return validateExitStatus(summary);
+  const results = summary.outcomes.flatMap((outcome) => outcome.result ?? []);
+  const chains = judgeChains(selected.listed, results);
+  if (json) context.stdout.write(renderJson(jsonSummary(summary, files, chains)));
+  else {
+    printTable(summary, isVerbose(options, context), context);
+    if (chains.length > 0) context.stdout.write(`\n${renderChains(chains)}`);
+  }
+  return validateExitStatus(summary, chains);
 }
 
-/** A file that is no artifact at all is an answer to the question, not a failure to ask it. */
-function damagedResult(file: string, error: unknown): ValidateResult {
-  if (!(error instanceof GraphkeepError) || error.code !== 'GK_ARTIFACT_CORRUPT') throw error;
-  return {
-    path: file,
-    database: undefined,
-    valid: false,
-    problems: [error.message],
-    warnings: [],
-    memberCount: 0,
-    memberBytes: 0,
-    transactionsChecked: 0n,
-    lowestTransaction: undefined,
-    highestTransaction: undefined,
-  };
+interface SelectedFiles {
+  readonly files: Set<string>;
+  /** Artifacts of folders: only of these it is known what else there is, so only they are judged as chains. */
+  readonly listed: ArtifactSummary[];
 }
 
 /** Unreadable files of a folder stay in the list, whatever `--database` says: nobody knows whose they are. */
-async function artifactFiles(given: string, database: string | undefined): Promise<string[]> {
-  if (!(await isFolder(given, 'the path'))) return [given];
+async function selectFiles(
+  given: string,
+  database: string | undefined,
+  { files, listed }: SelectedFiles,
+): Promise<void> {
+  if (!(await isFolder(given, 'the path'))) {
+    files.add(given);
+    return;
+  }
   const { inspectArtifacts } = await import('../operations/inspect.ts');
   const { artifacts, unreadable } = await inspectArtifacts(given);
   const wanted = database?.toLowerCase();
   const chosen = artifacts.filter(
     (artifact) => wanted === undefined || artifact.database.toLowerCase() === wanted,
   );
-  const files = [...chosen, ...unreadable].map((artifact) => artifact.path).sort();
-  if (files.length === 0) {
+  const paths = [...chosen, ...unreadable].map((artifact) => artifact.path).sort();
+  if (paths.length === 0) {
     const whose = database === undefined ? '' : ` of database '${database}'`;
     throw new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${given}`);
   }
-  return files;
+  for (const file of paths) files.add(file);
+  listed.push(...chosen);
 }
 
 function printTable(summary: WorkSummary<ValidateResult>, verbose: boolean, context: CliContext): void {
@@ -142,19 +140,46 @@ function printTable(summary: WorkSummary<ValidateResult>, verbose: boolean, cont
   }
 }
 
+const CHAIN_COLUMNS = ['DATABASE', 'CHAIN', 'ARTIFACTS', 'RESTORABLE TX', 'STATUS'];
+
+function renderChains(chains: readonly ChainVerdict[]): string {
+  const rows = chains.map((chain) => [
+    chain.database,
+    path.basename(chain.artifacts[0] ?? ''),
+    String(chain.artifacts.length),
+    chain.restorable === undefined ? 'nothing' : `${chain.restorable.from} to ${chain.restorable.to}`,
+    chain.problems[0] ?? 'OK',
+  ]);
+  return renderTable(CHAIN_COLUMNS, rows);
+}
+
 /** `files` in the order of the outcomes. */
 function jsonSummary(
   summary: WorkSummary<ValidateResult>,
   files: readonly string[],
+  chains: readonly ChainVerdict[],
 ): Record<string, unknown> {
   const artifacts = summary.outcomes.map(({ result, error }, index) => ({
-    ...(result ?? { path: files[index], valid: false }),
+    ...(result === undefined ? { path: files[index], valid: false } : jsonResult(result)),
     ...(error === undefined ? {} : { error: errorFields(error) }),
   }));
-  return { valid: artifacts.every((artifact) => artifact.valid), artifacts };
+  const valid = [...artifacts, ...chains].every((judged) => judged.valid);
+  return { valid, artifacts, chains };
 }
 
-function validateExitStatus(summary: WorkSummary<ValidateResult>): number {
-  const invalid = summary.outcomes.some((outcome) => outcome.result?.valid === false);
-  return invalid ? ERROR_TABLE.GK_ARTIFACT_CORRUPT.exitStatus : summary.exitStatus;
+function jsonResult({
+  summary,
+  seenChecksums,
+  ...shown
+}: ValidateResult): Omit<ValidateResult, 'seenChecksums'> {
+  return shown;
+}
+
+/** Damage comes before a gap: a gap may be on purpose, and damage never is. */
+function validateExitStatus(summary: WorkSummary<ValidateResult>, chains: readonly ChainVerdict[]): number {
+  const damaged = summary.outcomes.some((outcome) => outcome.result?.valid === false);
+  if (damaged) return ERROR_TABLE.GK_ARTIFACT_CORRUPT.exitStatus;
+  if (summary.exitStatus !== 0) return summary.exitStatus;
+  const broken = chains.some((chain) => !chain.valid);
+  return broken ? ERROR_TABLE.GK_CHAIN_BROKEN.exitStatus : 0;
 }

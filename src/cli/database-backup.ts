@@ -1,4 +1,4 @@
-/** `database backup`: options → which databases of which installation → one full artifact each. */
+/** `database backup`: options → which databases of which installation → one artifact each. */
 import path from 'node:path';
 import { type Command, Option } from 'commander';
 import {
@@ -7,7 +7,7 @@ import {
   openInstallation,
   selectDatabases,
 } from '../neo4j/installation.ts';
-import type { BackupResult } from '../operations/types.ts';
+import type { BackupResult, BackupType } from '../operations/types.ts';
 import { printInspection } from './backup-inspect.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
@@ -15,7 +15,6 @@ import {
   addInstallationOptions,
   booleanOption,
   choiceOption,
-  parseChoice,
   pathOption,
   rateOption,
   refusal,
@@ -35,7 +34,9 @@ interface BackupCommandOptions {
   fromPathTxn?: string;
   neo4jHome?: string;
   additionalConfig?: string;
-  type?: string;
+  type: BackupType;
+  preferDiffAsParent: boolean;
+  fallbackToFull: boolean;
   compress: boolean;
   compressionLevel?: number;
   keepFailed: boolean;
@@ -44,6 +45,7 @@ interface BackupCommandOptions {
   verbose: boolean;
 }
 
+const KINDS: Readonly<Record<BackupType, string>> = { AUTO: '', DIFF: 'differential ', FULL: 'full ' };
 const COMPRESSION_LEVEL_DEFAULT = 1;
 const COMPRESSION_LEVEL_MAX = 19;
 
@@ -51,6 +53,7 @@ const EXAMPLES = `
 Examples:
   $ graphkeep database backup --neo4j-home=/var/lib/neo4j --to-path=/backups neo4j
   $ graphkeep database backup --to-path=/backups '*'            every database, system included
+  $ graphkeep database backup --to-path=/backups --type=full    not only what is new since the last one
   $ graphkeep database backup --to-path=/backups neo4j system   with NEO4J_HOME set
   $ graphkeep database backup --from-path-data=/data/databases --from-path-txn=/data/transactions --to-path=/backups
   $ graphkeep database backup --inspect-path=/backups           what is there
@@ -74,6 +77,20 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
     )
     .addOption(pathOption('--from-path-txn <folder>', 'Folder that holds their transaction logs'))
     .addOption(typeOption())
+    .addOption(
+      booleanOption(
+        '--fallback-to-full',
+        'With --type=DIFF: take a full one where no DIFF is possible',
+        false,
+      ),
+    )
+    .addOption(
+      booleanOption(
+        '--prefer-diff-as-parent',
+        'Follow the newest differential artifact even if a newer full one is there',
+        false,
+      ),
+    )
     .addOption(booleanOption('--compress', 'Compress the artifact with zstd', true))
     .addOption(compressionLevelOption())
     .addOption(booleanOption('--keep-failed', 'Keep the unfinished file of a failed backup', false))
@@ -89,14 +106,13 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
 }
 
 function typeOption(): Option {
-  return new Option('--type <value>', 'FULL, or AUTO: a full one as long as there are no differential ones')
-    .choices(['FULL', 'AUTO'])
-    .argParser((value: string) => {
-      if (value.toUpperCase() === 'DIFF') {
-        throw refusal('--type=DIFF', 'differential backups come with a later version', 'use --type=FULL');
-      }
-      return parseChoice('--type', value, ['FULL', 'AUTO']);
-    });
+  const choices: readonly BackupType[] = ['AUTO', 'DIFF', 'FULL'];
+  return choiceOption(
+    '--type',
+    'FULL, DIFF for what is new since the newest artifact, or AUTO: DIFF where that is possible',
+    choices,
+    'AUTO',
+  );
 }
 
 function compressionLevelOption(): Option {
@@ -126,7 +142,6 @@ function addRefusedOptions(command: Command): void {
     .addOption(refusedSwitch('--parallel-recovery', noRecovery))
     .addOption(refusedSwitch('--parallel-download', fromServer))
     .addOption(refusedSwitch('--remote-address-resolution', fromServer))
-    .addOption(refusedSwitch('--prefer-diff-as-parent', 'differential backups come with a later version'))
     .addOption(
       refusedOption('--temp-path', 'nothing is staged: the artifact is written straight into --to-path'),
     );
@@ -170,22 +185,19 @@ async function runBackup(
   const compressionLevel = chooseLevel(options);
   const installation = await openSource(options, context);
   const selected = await selectDatabases(installation, names.length === 0 ? ['neo4j'] : names);
-  if (options.type === 'AUTO' && !json) {
-    writeLine(
-      context.stderr,
-      'note: --type=AUTO takes a full backup: differential ones come with a later version',
-    );
-  }
   context.lowerPriority();
   const items = selected.map(
     ({ name, error }): WorkItem<BackupResult> => ({
       subject: name,
       async run({ signal, progress }) {
         if (error !== undefined) throw error;
-        if (!json) writeLine(context.stderr, `Doing full backup of database '${name}'...`);
+        if (!json) writeLine(context.stderr, `Doing ${KINDS[options.type]}backup of database '${name}'...`);
         const { backupDatabase } = await import('../operations/backup.ts');
         return await backupDatabase(installation.folders(name), {
           targetDirectory,
+          type: options.type,
+          fallbackToFull: options.fallbackToFull,
+          preferDifferentialAsParent: options.preferDiffAsParent,
           compress: options.compress,
           compressionLevel,
           keepFailed: options.keepFailed,
@@ -274,16 +286,36 @@ function renderBackup(result: BackupResult): string {
   const lines = [
     `Finished artifact creation '${file}' for database '${result.database}', took ${Math.round(result.durationMs)}ms.`,
     `  file          ${result.artifactPath}`,
-    `  size          ${formatBytes(result.artifactBytes)} for ${countOf(result.memberCount, 'file')}: ` +
-      `${formatBytes(result.storeBytes)} of store, ${formatBytes(result.logBytes)} of transaction log`,
+    `  kind          ${kindOf(result)}`,
+    `  size          ${sizeOf(result)}`,
     `  time          ${formatDuration(result.durationMs)}${rateOf(result)}`,
-    `  transactions  ${result.lowestTransaction} to ${result.highestTransaction}, ` +
-      `${result.transactionsAfterFence} of them replayed at the first start`,
+    `  transactions  ${transactionsOf(result)}`,
   ];
   if (result.attempts > 1) lines.push(`  attempts      ${result.attempts}: the server overtook the copy`);
   if (result.leftOut.length > 0)
     lines.push(`  left out      ${result.leftOut.join(', ')} (Neo4j rebuilds them)`);
   return `${lines.join('\n')}\n`;
+}
+
+function kindOf({ kind, parentPath, fullBecause }: BackupResult): string {
+  if (parentPath !== undefined) return `${kind}, follows ${path.basename(parentPath)}`;
+  return fullBecause === undefined ? kind : `${kind}, since ${fullBecause.message}`;
+}
+
+function sizeOf({ kind, artifactBytes, memberCount, storeBytes, logBytes }: BackupResult): string {
+  if (kind === 'differential')
+    return `${formatBytes(artifactBytes)} for ${formatBytes(logBytes)} of transaction log`;
+  return (
+    `${formatBytes(artifactBytes)} for ${countOf(memberCount, 'file')}: ` +
+    `${formatBytes(storeBytes)} of store, ${formatBytes(logBytes)} of transaction log`
+  );
+}
+
+function transactionsOf(result: BackupResult): string {
+  if (result.highestTransaction === 0n) return 'none: nothing has happened since';
+  const range = `${result.lowestTransaction} to ${result.highestTransaction}`;
+  if (result.kind === 'differential') return range;
+  return `${range}, ${result.transactionsAfterFence} of them replayed at the first start`;
 }
 
 function rateOf(result: BackupResult): string {

@@ -1,11 +1,9 @@
-/** `database restore`: options → which artifact goes to which database → one restore each. */
+/** `database restore`: options → which artifacts become which database → one restore each. */
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import { GraphkeepError } from '../errors.ts';
 import { normalizeDatabaseName } from '../neo4j/glob.ts';
 import { type Installation, installationFromPaths, openInstallation } from '../neo4j/installation.ts';
-import type { ArtifactSummary, RestoreResult } from '../operations/types.ts';
-import { selectArtifacts } from './backup-inspect.ts';
+import type { ChainRequest, RestorePlan, RestoreResult } from '../operations/types.ts';
 import { type CliContext, type CommandOutcome, isVerbose } from './context.ts';
 import { refuseBesidePaths } from './database-backup.ts';
 import {
@@ -20,13 +18,15 @@ import {
   usageError,
 } from './options.ts';
 import { isFolder } from './paths.ts';
-import { countOf, formatBytes, formatDuration } from './render.ts';
+import { countOf, formatBytes, formatDuration, formatTime, renderTable } from './render.ts';
 import { printJsonSummary, printSeveralSummary, type WorkItem, workThrough } from './work.ts';
 
 interface RestoreCommandOptions {
   fromPath?: string[];
   overwriteDestination: boolean;
   sourceDatabase?: string;
+  restoreUntil?: Until;
+  dryRun: boolean;
   toPathData?: string;
   toPathTxn?: string;
   neo4jHome?: string;
@@ -35,9 +35,11 @@ interface RestoreCommandOptions {
   verbose: boolean;
 }
 
-/** One artifact and the name of the database that it becomes. */
+type Until = NonNullable<ChainRequest['until']>;
+
+/** What is restored, and the name of the database that it becomes. */
 interface RestorePair {
-  readonly artifactPath: string;
+  readonly request: ChainRequest;
   readonly database: string;
 }
 
@@ -46,19 +48,25 @@ const ARTIFACTS_MAX = 1000;
 const EXAMPLES = `
 Examples:
   $ graphkeep database restore --neo4j-home=/var/lib/neo4j --from-path=/backups/neo4j-2026-08-07T16-05-37.backup
-  $ graphkeep database restore --from-path=/backups --overwrite-destination neo4j    newest full artifact of neo4j
+  $ graphkeep database restore --from-path=/backups --overwrite-destination neo4j    newest state of neo4j
   $ graphkeep database restore --from-path=/backups --source-database=neo4j copy     under another name
   $ graphkeep database restore --from-path=/backups/a.backup,/backups/b.backup       several at once
+  $ graphkeep database restore --from-path=/backups --restore-until='2026-08-07 16:05:00' --dry-run
+  $ graphkeep database restore --from-path=/backups --restore-until=4711             up to transaction 4710
 
-The target database must not be in use: stop Neo4j first. An existing database stays as it is unless
---overwrite-destination is given, and then until the new one is complete and verified.
+A differential artifact is restored with all that it builds on, which is looked for in its folder. The whole
+chain is checked before anything of the target is touched. The target database must not be in use: stop Neo4j
+first. An existing database stays as it is unless --overwrite-destination is given, and then until the new one
+is complete and verified.
 `;
 
 export function addDatabaseRestore(parent: Command, context: CliContext, outcome: CommandOutcome): void {
   const command = parent
     .command('restore')
-    .summary('Restore databases from artifacts')
-    .description('Restores databases of the Neo4j on this host from full artifacts, while it is stopped.')
+    .summary('Restore databases from artifacts, to the end or to a moment')
+    .description(
+      'Restores databases of the Neo4j on this host from artifacts, full and differential, while it is stopped.',
+    )
     .argument('[database]', 'name of the restored database (default: the name in the artifact)')
     .addOption(fromPathOption())
     .addOption(booleanOption('--overwrite-destination', 'Replace the database when it exists', false))
@@ -68,13 +76,8 @@ export function addDatabaseRestore(parent: Command, context: CliContext, outcome
     )
     .addOption(pathOption('--to-path-txn <folder>', 'Folder that holds their transaction logs'))
     .addOption(choiceOption('--format', 'Form of the output', ['TEXT', 'JSON'], 'TEXT'))
-    .addOption(
-      refusedOption(
-        '--restore-until',
-        'a full artifact can only be restored to its end; differential ones come with a later version',
-        'restore an artifact that was taken before the moment you want',
-      ),
-    )
+    .addOption(restoreUntilOption())
+    .addOption(booleanOption('--dry-run', 'Only say what would be restored, after checking the chain', false))
     .addOption(
       refusedOption('--temp-path', 'nothing is staged elsewhere: the new files are written beside the old'),
     );
@@ -97,28 +100,46 @@ function fromPathOption(): Option {
   });
 }
 
+/** A number is a transaction, anything else a time; what is named is not restored any more. */
+function restoreUntilOption(): Option {
+  const description =
+    "First transaction that is left out, or 'yyyy-MM-dd HH:mm:ss' (UTC): only what was committed before";
+  return new Option('--restore-until <transaction|time>', description).argParser(parseUntil);
+}
+
+export function parseUntil(value: string): Until {
+  if (/^\d{1,18}$/.test(value) && BigInt(value) > 0n) return { transaction: BigInt(value) };
+  const text = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)$/.exec(value);
+  const time = text === null ? undefined : new Date(`${text[1]}T${text[2]}Z`);
+  // A day that no month has would become one of the next month.
+  if (time !== undefined && formatTime(time) === `${text?.[1]}T${text?.[2]}`) return { time };
+  throw usageError(
+    `--restore-until=${value} is neither a transaction nor a time`,
+    "write a number, or a time in UTC such as '2026-08-07 16:05:37'",
+  );
+}
+
 async function runRestore(
   database: string | undefined,
   options: RestoreCommandOptions,
   context: CliContext,
 ): Promise<number> {
-  const json = options.format === 'JSON';
-  const fromPaths = requireFromPath(options.fromPath, database);
+  const fromPaths = requireFromPath(options.fromPath);
+  const byPath = toPathsGiven(options);
   const target = database === undefined ? undefined : normalizeDatabaseName(database);
-  const installation = await openTarget(options, fromPaths, context);
-  const pairs: RestorePair[] = [];
-  for (const fromPath of fromPaths) {
-    pairs.push(await choosePair(path.resolve(fromPath), target, options.sourceDatabase));
-  }
-  refuseSameTarget(pairs);
+  const pairs = await choosePairs(fromPaths, target, options);
+  if (options.dryRun) return printPlans(pairs, options, context);
+  if (byPath && pairs.length > 1) throw usageError('--to-path-data works with one database only');
+  const installation = await openTarget(options, byPath, context);
+  const json = options.format === 'JSON';
   const items = pairs.map(
-    (pair): WorkItem<RestoreResult> => ({
-      subject: pair.database,
+    ({ request, database: name }): WorkItem<RestoreResult> => ({
+      subject: name,
       async run({ signal, progress }) {
         const { restoreDatabase } = await import('../operations/restore.ts');
         return await restoreDatabase({
-          artifactPath: pair.artifactPath,
-          target: installation.folders(pair.database),
+          ...request,
+          target: installation.folders(name),
           overwriteDestination: options.overwriteDestination,
           ...(installation.scriptsRoot === undefined ? {} : { scriptsDirectory: installation.scriptsRoot }),
           signal,
@@ -139,131 +160,101 @@ async function runRestore(
   return summary.exitStatus;
 }
 
-function requireFromPath(fromPaths: string[] | undefined, database: string | undefined): string[] {
-  if (fromPaths === undefined)
-    throw usageError('--from-path is missing', 'give --from-path=<artifact or folder>');
-  if (fromPaths.length > 1 && database !== undefined) {
-    throw usageError(
-      `one name, '${database}', cannot be given to ${fromPaths.length} artifacts`,
-      'leave out the name: each is restored under the name it carries',
-    );
-  }
-  return fromPaths;
+/** The plan of each restore. Needs no installation: it is asked on any machine that sees the artifacts. */
+async function printPlans(
+  pairs: readonly RestorePair[],
+  options: RestoreCommandOptions,
+  context: CliContext,
+): Promise<number> {
+  const json = options.format === 'JSON';
+  const items = pairs.map(
+    ({ request, database }): WorkItem<RestorePlan & { target: string }> => ({
+      subject: database,
+      async run({ signal, progress }) {
+        const { planRestore } = await import('../operations/plan.ts');
+        return { target: database, ...(await planRestore({ ...request, signal, listener: progress })) };
+      },
+    }),
+  );
+  const summary = await workThrough(items, {
+    context,
+    talk: !json,
+    verbose: isVerbose(options, context),
+    doing: 'plan the restore',
+    print: json ? undefined : (plan) => context.stdout.write(renderPlan(plan)),
+  });
+  if (json) printJsonSummary(context, 'plans', summary);
+  return summary.exitStatus;
 }
 
-async function openTarget(
-  options: RestoreCommandOptions,
-  fromPaths: readonly string[],
-  context: CliContext,
-): Promise<Installation> {
+function requireFromPath(fromPaths: string[] | undefined): string[] {
+  if (fromPaths === undefined)
+    throw usageError('--from-path is missing', 'give --from-path=<artifact or folder>');
+  return fromPaths.map((fromPath) => path.resolve(fromPath));
+}
+
+function toPathsGiven(options: RestoreCommandOptions): boolean {
   const byPath = requirePair(
     { ...options },
     ['toPathData', '--to-path-data'],
     ['toPathTxn', '--to-path-txn'],
   );
-  if (!byPath) {
-    return await openInstallation({
-      home: options.neo4jHome,
-      additionalConfig: options.additionalConfig,
-      command: 'restore',
-      environment: context.environment,
-    });
-  }
-  refuseBesidePaths(options, '--to-path-data');
-  if (fromPaths.length > 1) throw usageError('--to-path-data works with one artifact only');
-  return installationFromPaths(options.toPathData ?? '', options.toPathTxn ?? '');
+  if (byPath) refuseBesidePaths(options, '--to-path-data');
+  return byPath;
 }
 
-async function choosePair(
-  fromPath: string,
+async function openTarget(
+  options: RestoreCommandOptions,
+  byPath: boolean,
+  context: CliContext,
+): Promise<Installation> {
+  if (byPath) return installationFromPaths(options.toPathData ?? '', options.toPathTxn ?? '');
+  return await openInstallation({
+    home: options.neo4jHome,
+    additionalConfig: options.additionalConfig,
+    command: 'restore',
+    environment: context.environment,
+  });
+}
+
+async function choosePairs(
+  fromPaths: readonly string[],
   target: string | undefined,
-  sourceDatabase: string | undefined,
-): Promise<RestorePair> {
-  const folder = await isFolder(fromPath, 'the path of --from-path');
-  const { inspectArtifacts } = await import('../operations/inspect.ts');
-  const { artifacts } = await inspectArtifacts(fromPath);
-  const artifact = folder
-    ? chooseInFolder(artifacts, fromPath, sourceDatabase ?? target)
-    : checkGivenFile(artifacts[0], fromPath, sourceDatabase);
-  return { artifactPath: artifact.path, database: target ?? normalizeDatabaseName(artifact.database) };
-}
-
-/** The newest full artifact of the database; without a name the folder must leave no choice. */
-export function chooseInFolder(
-  artifacts: readonly ArtifactSummary[],
-  folder: string,
-  wanted: string | undefined,
-): ArtifactSummary {
-  const names = [...new Set(artifacts.map((artifact) => artifact.database))].sort();
-  const database = wanted ?? (names.length === 1 ? names[0] : undefined);
-  if (database === undefined && names.length > 1) {
+  options: RestoreCommandOptions,
+): Promise<RestorePair[]> {
+  const until = options.restoreUntil === undefined ? {} : { until: options.restoreUntil };
+  const inFolder = await folderDatabase(fromPaths, target);
+  const wanted = options.sourceDatabase ?? inFolder;
+  const sourceDatabase = wanted === undefined ? {} : { sourceDatabase: wanted };
+  const { databasesOf } = await import('../operations/plan.ts');
+  const sources = await databasesOf(fromPaths, wanted);
+  if (sources.length > 1 && target !== undefined) {
     throw usageError(
-      `the folder ${folder} holds artifacts of several databases: ${names.join(', ')}`,
-      'give the name of the database, or --source-database=<database>',
+      `one name, '${target}', cannot be given to ${sources.length} databases`,
+      'leave out the name: each is restored under the name it carries',
     );
   }
-  const ofDatabase = selectArtifacts(artifacts, { json: false, database }, folder);
-  const newest = ofDatabase.find((artifact) => artifact.full);
-  if (newest === undefined) {
-    const whose = database === undefined ? '' : ` of database '${database}'`;
-    throw new GraphkeepError('GK_NOT_FOUND', `no full artifact${whose} in ${folder}`, {
-      hint: 'run: graphkeep backup inspect <folder>',
-    });
-  }
-  if (ofDatabase[0] !== newest && ofDatabase[0] !== undefined) throw newerDifferential(ofDatabase[0], newest);
-  return newest;
+  return sources.map(({ database, ...request }) => ({
+    request: { ...request, ...sourceDatabase, ...until },
+    database: target ?? normalizeDatabaseName(database),
+  }));
 }
 
-/** Taking the older full one in silence would lose what the newer differential holds. */
-function newerDifferential(differential: ArtifactSummary, full: ArtifactSummary): GraphkeepError {
-  return new GraphkeepError(
-    'GK_UNSUPPORTED',
-    `the newest artifact ${differential.path} is a differential one, which this version cannot restore`,
-    { hint: `to restore the older full one instead, give its path: ${full.path}` },
-  );
-}
-
-function checkGivenFile(
-  artifact: ArtifactSummary | undefined,
-  file: string,
-  sourceDatabase: string | undefined,
-): ArtifactSummary {
-  if (artifact === undefined) throw new GraphkeepError('GK_ARTIFACT_CORRUPT', `not an artifact: ${file}`);
-  if (!artifact.full) {
-    throw new GraphkeepError(
-      'GK_UNSUPPORTED',
-      `a differential artifact cannot be restored in this version: ${file}`,
-      {
-        hint: 'restore the full artifact of its chain',
-      },
-    );
-  }
-  if (sourceDatabase !== undefined && sourceDatabase.toLowerCase() !== artifact.database.toLowerCase()) {
-    throw new GraphkeepError(
-      'GK_NOT_FOUND',
-      `${file} holds database '${artifact.database}', not '${sourceDatabase}'`,
-    );
-  }
-  return artifact;
-}
-
-function refuseSameTarget(pairs: readonly RestorePair[]): void {
-  const seen = new Map<string, string>();
-  for (const { database, artifactPath } of pairs) {
-    const other = seen.get(database);
-    if (other !== undefined) {
-      throw usageError(
-        `${other} and ${artifactPath} both hold database '${database}'`,
-        'restore one of them',
-      );
-    }
-    seen.set(database, artifactPath);
-  }
+/** `--from-path=<folder> neo4j` restores neo4j from a folder that may hold others; of a file it is the new name. */
+async function folderDatabase(
+  fromPaths: readonly string[],
+  target: string | undefined,
+): Promise<string | undefined> {
+  let folders = 0;
+  for (const fromPath of fromPaths) folders += Number(await isFolder(fromPath, 'the path of --from-path'));
+  if (folders > 0 && fromPaths.length > 1)
+    throw usageError('a list for --from-path names artifacts, not folders');
+  return folders > 0 ? target : undefined;
 }
 
 function renderRestore(result: RestoreResult, installation: Installation): string {
   const lines = [
-    `Restored database '${result.database}' from '${path.basename(result.artifactPath)}', took ${Math.round(result.durationMs)}ms.`,
+    `Restored database '${result.database}' from ${sourcesOf(result)}, took ${Math.round(result.durationMs)}ms.`,
     `  folder        ${result.target.storeDirectory}${result.replacedExisting ? ' (replaced)' : ''}`,
     `  size          ${formatBytes(result.memberBytes)} in ${countOf(result.memberCount, 'file')}, ` +
       (result.verifiedByHash ? 'each verified by its hash' : 'without hashes to verify them by'),
@@ -277,6 +268,36 @@ function renderRestore(result: RestoreResult, installation: Installation): strin
     );
   }
   return `${lines.join('\n')}\n`;
+}
+
+function sourcesOf({ artifactPath, differentialPaths }: RestoreResult): string {
+  const full = `'${path.basename(artifactPath)}'`;
+  const last = differentialPaths.at(-1);
+  if (last === undefined) return full;
+  return `${full} and ${countOf(differentialPaths.length, 'differential artifact')} up to '${path.basename(last)}'`;
+}
+
+const PLAN_COLUMNS = ['FILE', 'KIND', 'TIME (UTC)', 'LOWEST TX', 'HIGHEST TX', 'SIZE'];
+
+function renderPlan(plan: RestorePlan & { target: string }): string {
+  const rows = plan.artifacts.map((artifact) => [
+    path.basename(artifact.path),
+    artifact.full ? 'full' : 'differential',
+    formatTime(artifact.time),
+    String(artifact.lowestTransaction),
+    String(artifact.highestTransaction),
+    formatBytes(artifact.bytes),
+  ]);
+  const { window } = plan;
+  return [
+    renderTable(PLAN_COLUMNS, rows).trimEnd(),
+    `Would restore database '${plan.database}' as '${plan.target}'; the differential artifacts were read and fit together.`,
+    `  transactions  up to ${plan.endTransaction}, the latest committed at ${formatTime(plan.endTime)} UTC`,
+    `  could go to   any transaction from ${window.from} to ${window.to}`,
+    `                any moment after ${formatTime(window.fromTime)} up to ${formatTime(window.toTime)} UTC`,
+    `  needs         ${formatBytes(plan.neededBytes)} of free space, Neo4j ${plan.neo4jVersion} or later`,
+    '',
+  ].join('\n');
 }
 
 /** Community serves one database beside system; a restored one of another name would just lie there unseen. */

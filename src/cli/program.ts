@@ -6,6 +6,8 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, type Option } from 'commander';
 import { GraphkeepError } from '../errors.ts';
 import { attachBooleanValues, expandArgumentFiles } from './arguments.ts';
+import { addAggregateBackup, addBackupAggregate } from './backup-aggregate.ts';
+import { addBackupExpire } from './backup-expire.ts';
 import { addBackupInspect } from './backup-inspect.ts';
 import { addBackupValidate } from './backup-validate.ts';
 import { addCompletion } from './completion.ts';
@@ -38,6 +40,7 @@ const BACKUP_EXAMPLES = `
 Examples:
   $ graphkeep backup inspect /backups
   $ graphkeep backup validate --from-path=/backups --database=neo4j
+  $ graphkeep backup expire /backups --keep-daily=7 --keep-weekly=4
 `;
 
 const HELP_COLUMNS_DEFAULT = 110;
@@ -100,10 +103,13 @@ export function buildProgram(context: CliContext, outcome: CommandOutcome): Comm
   addDatabaseBackup(database, context, outcome);
   addDatabaseRestore(database, context, outcome);
   addDatabaseInfo(database, context, outcome);
+  addAggregateBackup(database, context, outcome);
   database.addHelpText('after', DATABASE_EXAMPLES);
   const backup = program.command('backup').description('Work on artifacts');
   addBackupInspect(backup, context, outcome);
   addBackupValidate(backup, context, outcome);
+  addBackupAggregate(backup, context, outcome);
+  addBackupExpire(backup, context, outcome);
   backup.addHelpText('after', BACKUP_EXAMPLES);
   addCompletion(program, context);
   return program;

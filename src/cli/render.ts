@@ -27,6 +27,12 @@ export function formatDuration(durationMs: number): string {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
 }
 
+/** Whole seconds without zone, as `neo4j-admin` prints them; the column says that it is UTC. */
+export function formatTime(time: Date | undefined): string {
+  if (time === undefined) return 'unknown';
+  return time.toISOString().slice(0, 'yyyy-MM-ddTHH:mm:ss'.length);
+}
+
 export function countOf(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }

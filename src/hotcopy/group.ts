@@ -1,5 +1,5 @@
 /** The unit of the copy: files that belong together, and what is asked about them after they were read. */
-import type { MemberSource } from '../artifact/writer.ts';
+import type { MemberSource } from '../artifact/membersource.ts';
 
 /** Files that are copied together: one record store, one tree, or all files of one Lucene index. */
 export interface SnapshotGroup {

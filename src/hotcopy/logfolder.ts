@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
 import { PIN_INTERVAL_MS, PINNED_LOG_FILES_MAX } from '../limits.ts';
-import { readFolder } from './storefiles.ts';
+import { readFolder } from '../storage/local.ts';
 
 const LOG_NAME = /^neostore\.transaction\.db\.(\d+)$/;
 const CHECKPOINT_NAME = /^checkpoint\.(\d+)$/;

@@ -8,11 +8,10 @@ import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { parseSegments, segmentOfFile, segmentsGeneration } from '../formats/lucene.ts';
 import { MIB } from '../limits.ts';
-import { readFully } from '../storage/local.ts';
+import { readFolder, readFully } from '../storage/local.ts';
 import type { OpenGroup } from './group.ts';
 import { pinFile } from './logfolder.ts';
 import { memberFromHandle } from './member.ts';
-import { readFolder } from './storefiles.ts';
 
 const SEGMENTS_BYTES_MAX = 64 * MIB;
 

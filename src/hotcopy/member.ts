@@ -1,6 +1,6 @@
-/** Members of an artifact whose bytes come from a pinned handle or from memory. */
+/** Members of an artifact whose bytes come from a pinned handle. */
 import type { FileHandle } from 'node:fs/promises';
-import type { MemberSource } from '../artifact/writer.ts';
+import type { MemberSource } from '../artifact/membersource.ts';
 import { GraphkeepError } from '../errors.ts';
 import { readFully } from '../storage/local.ts';
 
@@ -29,35 +29,4 @@ export function memberFromHandle(
       readFully(handle, target, startBytes + position, path),
   };
   return { path, kind, bytes, read: (target, position) => readExactly(file, target, position) };
-}
-
-export function memberFromBytes(path: string, kind: MemberSource['kind'], bytes: Buffer): MemberSource {
-  return {
-    path,
-    kind,
-    bytes: bytes.length,
-    read: async (target, position) => {
-      bytes.copy(target, 0, position, position + target.length);
-    },
-  };
-}
-
-/** One member after another, under one name. */
-export function concatenated(
-  path: string,
-  kind: MemberSource['kind'],
-  parts: readonly [MemberSource, MemberSource],
-): MemberSource {
-  const [first, second] = parts;
-  return {
-    path,
-    kind,
-    bytes: first.bytes + second.bytes,
-    read: async (target, position) => {
-      const fromFirst = Math.min(target.length, Math.max(0, first.bytes - position));
-      if (fromFirst > 0) await first.read(target.subarray(0, fromFirst), position);
-      if (fromFirst === target.length) return;
-      await second.read(target.subarray(fromFirst), position + fromFirst - first.bytes);
-    },
-  };
 }

@@ -4,21 +4,22 @@
  * then takes the tail. The interface is what a backup server will offer over the network as well.
  */
 import { join } from 'node:path';
-import type { MemberSource } from '../artifact/writer.ts';
+import { type MemberSource, memberFromBytes } from '../artifact/membersource.ts';
 import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { NEOSTORE_BYTES_MIN, type Neostore, parseNeostore } from '../formats/neostore.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
 import { writeCheckpointFile } from '../formats/txlog/checkpoint.ts';
-import { LOG_HEADER_BYTES, writeLogHeaderAfter } from '../formats/txlog/header.ts';
+import { LOG_HEADER_BYTES } from '../formats/txlog/header.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import { openForReading } from '../storage/local.ts';
 import { type Fence, readFence } from './fence.ts';
 import type { OpenGroup, SnapshotGroup } from './group.ts';
 import { LogPins, pinFile } from './logfolder.ts';
+import { membersOfTail } from './logmembers.ts';
 import { openLuceneIndex } from './luceneindex.ts';
-import { concatenated, memberFromBytes, memberFromHandle, readExactly } from './member.ts';
+import { readExactly } from './member.ts';
 import {
   listStore,
   MANDATORY_FILES,
@@ -26,7 +27,7 @@ import {
   type StoreListing,
   wholePagesBytes,
 } from './storefiles.ts';
-import { readTail, type Tail, type TailFile } from './tail.ts';
+import { readTail, type Tail, tailStartOf } from './tail.ts';
 import { openTree } from './tree.ts';
 
 export interface Snapshot {
@@ -50,7 +51,8 @@ const SUPPORTED_FAMILIES = ['aligned', 'standard'];
 /** Identifies, pins and fences. @throws GK_NOT_FOUND, GK_UNSUPPORTED, GK_STORE_DAMAGED, GK_SOURCE_MOVED */
 export async function openLocalSnapshot(folders: DatabaseFolders): Promise<Snapshot> {
   const listing = await listStore(folders.storeDirectory);
-  const neostore = await identify(folders.storeDirectory, listing);
+  const neostore = await readIdentity(folders.storeDirectory);
+  refuseIncomplete(folders.storeDirectory, listing);
   const { fence, pins } = await pinFromFence(folders.logDirectory, neostore.storeId);
   try {
     const estimatedBytes = await estimateBytes(folders.storeDirectory, listing, pins);
@@ -63,7 +65,7 @@ export async function openLocalSnapshot(folders: DatabaseFolders): Promise<Snaps
       estimatedBytes,
       takeTail: async (signal) => {
         await pins.refresh();
-        return readTail(pins.pinned(), fence, neostore.storeId, signal);
+        return readTail(pins.pinned(), tailStartOf(fence), neostore.storeId, signal);
       },
       finalMembers: (tail) => finalMembers(folders, fence, tail),
       close: () => pins.close(),
@@ -74,7 +76,8 @@ export async function openLocalSnapshot(folders: DatabaseFolders): Promise<Snaps
   }
 }
 
-async function identify(directory: string, listing: StoreListing): Promise<Neostore> {
+/** Whose store it is. @throws GK_NOT_FOUND, GK_UNSUPPORTED */
+export async function readIdentity(directory: string): Promise<Neostore> {
   const path = join(directory, METADATA_STORE);
   const file = await openForReading(path);
   try {
@@ -82,7 +85,6 @@ async function identify(directory: string, listing: StoreListing): Promise<Neost
     const got = await file.read(bytes, 0);
     const neostore = parseNeostore(bytes.subarray(0, got));
     refuseUnsupported(directory, neostore.storeId);
-    refuseIncomplete(directory, listing);
     return neostore;
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
@@ -215,36 +217,14 @@ async function finalMembers(folders: DatabaseFolders, fence: Fence, tail: Tail):
   const file = await openForReading(neostorePath);
   const neostore = Buffer.alloc(file.bytes);
   await readExactly(file, neostore, 0).finally(() => file.close());
-  const { log, checkpointFile } = await startLogAtFence(fence, tail);
+  const { checkpoint, fileBytes } = fence;
+  const position = { logVersion: checkpoint.position.logVersion, offsetBytes: BigInt(LOG_HEADER_BYTES) };
+  const checkpointFile = writeCheckpointFile(fileBytes, checkpoint, position);
   return [
-    ...log,
+    ...(await membersOfTail(tail)),
     memberFromBytes(METADATA_STORE, 'store', neostore),
     memberFromBytes(fence.fileName, 'checkpoint', checkpointFile),
   ];
-}
-
-/**
- * The log as if it had rotated at the fence: what lies before it in the same file, up to a whole rotation size, is in
- * the store files already and would only make every artifact larger. The first file gets the header that a rotation
- * would have written, and the checkpoint the position right behind that header.
- */
-async function startLogAtFence(
-  fence: Fence,
-  tail: Tail,
-): Promise<{ log: MemberSource[]; checkpointFile: Buffer }> {
-  const { checkpoint } = fence;
-  const [first, ...others] = tail.files as [TailFile, ...TailFile[]];
-  const header = Buffer.alloc(LOG_HEADER_BYTES);
-  await memberFromHandle(first.handle, first.name, 'log', LOG_HEADER_BYTES).read(header, 0);
-  const log = [
-    concatenated(first.name, 'log', [
-      memberFromBytes(first.name, 'log', writeLogHeaderAfter(header, tail.appendIndexBefore)),
-      memberFromHandle(first.handle, first.name, 'log', first.endBytes - first.startBytes, first.startBytes),
-    ]),
-    ...others.map((file) => memberFromHandle(file.handle, file.name, 'log', file.endBytes)),
-  ];
-  const position = { logVersion: checkpoint.position.logVersion, offsetBytes: BigInt(LOG_HEADER_BYTES) };
-  return { log, checkpointFile: writeCheckpointFile(fence.fileBytes, checkpoint, position) };
 }
 
 async function estimateBytes(directory: string, listing: StoreListing, pins: LogPins): Promise<number> {

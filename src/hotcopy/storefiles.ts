@@ -6,12 +6,10 @@
  * - `lucene`: an index folder of Lucene. The files of one commit; rebuilt when absent.
  * - `constant`: does not change while a database runs.
  */
-import type { Dirent } from 'node:fs';
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
+import { GraphkeepError } from '../errors.ts';
 import { TREE_PAGE_BYTES } from '../formats/gbptree.ts';
-import { DATABASE_FILES_MAX } from '../limits.ts';
+import { readFolder } from '../storage/local.ts';
 
 export type StoreFileKind = 'replayable' | 'tree' | 'constant';
 
@@ -39,6 +37,10 @@ const EXCLUDED = [
   /^quarantine_marker$/,
   /^tools$/,
   /^profiles$/,
+  // Where the log lies in the same folder, as in a directory backup, it is the tail that says what of it is taken.
+  /^neostore\.transaction\.db\.\d+$/,
+  /^checkpoint\.\d+$/,
+  /^\..*\.partial$/,
 ];
 const INDEX_FOLDER = 'schema/index';
 const TREE_INDEX_PROVIDERS = /^(token-lookup|range|point)-/;
@@ -136,16 +138,4 @@ async function foldersIn(directory: string): Promise<string[]> {
     if (error instanceof GraphkeepError && error.code === 'GK_NOT_FOUND') return [];
     throw error;
   }
-}
-
-/** Entries sorted by name, bounded. A missing folder is GK_NOT_FOUND. */
-export async function readFolder(directory: string): Promise<Dirent[]> {
-  const entries = await readdir(directory, { withFileTypes: true }).catch((error: unknown) => {
-    if (isErrno(error, 'ENOENT')) throw new GraphkeepError('GK_NOT_FOUND', `there is no folder ${directory}`);
-    throw wrapSystemError(error, `list ${directory}`);
-  });
-  if (entries.length > DATABASE_FILES_MAX) {
-    throw new GraphkeepError('GK_UNSUPPORTED', `${directory} holds more than ${DATABASE_FILES_MAX} files`);
-  }
-  return entries.sort((left, right) => (left.name < right.name ? -1 : 1));
 }

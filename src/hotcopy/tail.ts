@@ -7,8 +7,10 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ContinuityCheck, damagedLog, type KnownTransaction } from '../chain/continuity.ts';
 import { GraphkeepError, throwIfAborted } from '../errors.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
+import type { LogPosition } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES, type LogHeader, parseLogHeader } from '../formats/txlog/header.ts';
 import {
   COMMIT_ENTRY_BYTES,
@@ -44,108 +46,36 @@ export interface Tail {
   /** Last transaction of the log; that of the fence when none came after it. */
   readonly highestAppendIndex: bigint;
   readonly highestChecksum: number;
+  /** Latest commit time up to the highest transaction, as far as the log from the fence on shows it. */
+  readonly latestCommitMillis: bigint;
   readonly transactions: bigint;
 }
 
-/** Transactions of consecutive append indexes, proven one by one. */
-export interface TransactionRange {
-  readonly first: bigint;
-  readonly last: bigint;
-  readonly lastChecksum: number;
+/** Where a tail begins: a position, and the transaction that lies before it or that the walk from there must pass. */
+export interface TailStart {
+  readonly position: LogPosition;
+  readonly named: KnownTransaction;
+}
+
+export function tailStartOf({ checkpoint }: Fence): TailStart {
+  const { position, appendIndex, transactionId, transactionChecksum, transactionCommitTimeMillis } =
+    checkpoint;
+  const commitTimeMillis = transactionCommitTimeMillis;
+  return { position, named: { appendIndex, transactionId, checksum: transactionChecksum, commitTimeMillis } };
 }
 
 /**
- * Checks that each transaction follows the one before it. One instance walks all files of a log in order.
- *
- * The position of a checkpoint may lie some transactions before the last one that the checkpoint names, when several
- * were being committed at that moment. So the first transaction may repeat what the checkpoint covers, but must not
- * leave a gap behind it, and the walk must pass the very transaction that the checkpoint names.
- */
-export class ContinuityCheck {
-  readonly #fence: { readonly appendIndex: bigint; readonly checksum: number };
-  #last: { readonly appendIndex: bigint; readonly checksum: number } | undefined;
-  #count = 0n;
-
-  constructor(fence: { appendIndex: bigint; checksum: number }) {
-    this.#fence = fence;
-  }
-
-  /** Append index of the last transaction; that of the fence as long as there was none. */
-  get appendIndex(): bigint {
-    return this.#last?.appendIndex ?? this.#fence.appendIndex;
-  }
-  get checksum(): number {
-    return this.#last?.checksum ?? this.#fence.checksum;
-  }
-  get count(): bigint {
-    return this.#count;
-  }
-
-  accept(transaction: LogTransaction): void {
-    const { appendIndex, checksum, previousChecksum } = transaction;
-    this.#requireNext(appendIndex);
-    // Before the first transaction only the one that the checkpoint names is known.
-    const before = this.#last ?? this.#fence;
-    const isKnown = before.appendIndex === appendIndex - 1n;
-    if (isKnown && previousChecksum !== undefined && previousChecksum !== before.checksum) {
-      throw damagedLog(
-        `transaction ${appendIndex} was not written after the transaction ${before.appendIndex} in the log`,
-      );
-    }
-    if (appendIndex === this.#fence.appendIndex && checksum !== this.#fence.checksum) {
-      throw damagedLog(`transaction ${appendIndex} in the log is another one than the checkpoint names`);
-    }
-    this.#advance({ first: appendIndex, last: appendIndex, lastChecksum: checksum });
-  }
-
-  /** For a reader that has proven the transactions of the range already. */
-  acceptRange(range: TransactionRange): void {
-    this.#requireNext(range.first);
-    this.#advance(range);
-  }
-
-  #requireNext(appendIndex: bigint): void {
-    const before = this.#last;
-    if (
-      before === undefined
-        ? appendIndex <= this.#fence.appendIndex + 1n
-        : appendIndex === before.appendIndex + 1n
-    ) {
-      return;
-    }
-    throw damagedLog(`the log goes from transaction ${this.appendIndex} to ${appendIndex}: there is a gap`);
-  }
-
-  #advance({ first, last, lastChecksum }: TransactionRange): void {
-    this.#last = { appendIndex: last, checksum: lastChecksum };
-    this.#count += last - first + 1n;
-  }
-
-  /** @throws GK_STORE_DAMAGED when the log ends before the last transaction that the checkpoint covers */
-  requireFence(): void {
-    if (this.#last === undefined || this.#last.appendIndex >= this.#fence.appendIndex) return;
-    throw damagedLog(
-      `the log ends at transaction ${this.#last.appendIndex}, before ${this.#fence.appendIndex}, which the checkpoint names`,
-    );
-  }
-}
-
-function damagedLog(message: string): GraphkeepError {
-  return new GraphkeepError('GK_STORE_DAMAGED', message);
-}
-
-/**
- * Scans the pinned files from the fence on. Call it only after the last store byte was read.
+ * Scans the pinned files from a position on; of a full backup, call it only after the last store byte was read.
  * @throws GK_SOURCE_MOVED when a file in between is not there, GK_STORE_DAMAGED, GK_UNSUPPORTED
  */
 export async function readTail(
   pins: readonly PinnedLog[],
-  fence: Fence,
+  start: TailStart,
   storeId: StoreId,
   signal?: AbortSignal,
 ): Promise<Tail> {
-  const { position, appendIndex, transactionChecksum } = fence.checkpoint;
-  const continuity = new ContinuityCheck({ appendIndex, checksum: transactionChecksum });
+  const { position, named } = start;
+  const continuity = new ContinuityCheck(named);
   const files: TailFile[] = [];
   let expectedVersion = position.logVersion;
   for (const [number, pin] of pins.entries()) {
@@ -166,12 +96,13 @@ export async function readTail(
     );
   }
   continuity.requireFence();
-  await requireFenceBefore(files[0]!, fence, continuity.count === 0n);
+  await requireNamedBefore(files[0]!, start, continuity.count === 0n);
   return {
     files,
     appendIndexBefore: continuity.appendIndex - continuity.count,
     highestAppendIndex: continuity.appendIndex,
     highestChecksum: continuity.checksum,
+    latestCommitMillis: continuity.latestCommitMillis,
     transactions: continuity.count,
   };
 }
@@ -181,8 +112,9 @@ export async function readTail(
  * otherwise the log has lost its end, and the empty tail would pass for an idle server. When something comes after it, it
  * may be an earlier transaction, but not another one of the same number.
  */
-async function requireFenceBefore(file: TailFile, fence: Fence, isLast: boolean): Promise<void> {
-  const { position, transactionId, transactionChecksum, appendIndex } = fence.checkpoint;
+async function requireNamedBefore(file: TailFile, start: TailStart, isLast: boolean): Promise<void> {
+  const { position, named } = start;
+  const { transactionId, checksum, appendIndex } = named;
   const offset = Number(position.offsetBytes);
   if (offset === LOG_HEADER_BYTES) {
     const header = await readFileHeader(file);
@@ -192,7 +124,7 @@ async function requireFenceBefore(file: TailFile, fence: Fence, isLast: boolean)
     const got = await readFully(file.handle, bytes, offset - COMMIT_ENTRY_BYTES, file.name);
     const commit = got === COMMIT_ENTRY_BYTES ? parseCommitEntry(bytes) : undefined;
     const isNamed = commit?.transactionId === transactionId;
-    if (isNamed ? commit.checksum === transactionChecksum : !isLast) return;
+    if (isNamed ? commit.checksum === checksum : !isLast) return;
   }
   throw damagedLog(
     `${file.name} does not hold transaction ${appendIndex}, which the checkpoint names, before byte ${offset}`,
@@ -205,7 +137,7 @@ async function readFileHeader(pin: PinnedLog): Promise<LogHeader | undefined> {
   return got < LOG_HEADER_BYTES ? undefined : namingLogFile(pin.name, () => parseLogHeader(bytes));
 }
 
-async function readHeader(pin: PinnedLog, storeId: StoreId): Promise<LogHeader | undefined> {
+export async function readHeader(pin: PinnedLog, storeId: StoreId): Promise<LogHeader | undefined> {
   const header = await readFileHeader(pin);
   if (header?.storeId !== undefined && !isSameStore(header.storeId, storeId)) {
     throw new GraphkeepError(

@@ -4,7 +4,7 @@
  * server without its database. It owns that one call; syncing the folders afterwards is the caller's.
  */
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
-import { errnoError, errnoName, libraryCalls } from './libc.ts';
+import { errnoError, errnoName, libraryCalls } from '../storage/libc.ts';
 
 const RENAME_EXCHANGE = 2;
 

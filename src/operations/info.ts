@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { GraphkeepError } from '../errors.ts';
 import { storeFormatName } from '../formats/storeid.ts';
 import { openLocalSnapshot, type Snapshot } from '../hotcopy/snapshot.ts';
-import { isLocked } from '../neo4j/locks.ts';
+import { isLocked } from '../storage/locks.ts';
 import type { DatabaseFolders, DatabaseInfo, OperationContext } from './types.ts';
 
 /** Neo4j releases that introduced the supported formats. */

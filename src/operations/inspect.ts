@@ -1,84 +1,59 @@
 /**
- * `backup inspect`: what the headers of artifacts say. Reads a few kilobytes of each file, whatever its size.
+ * `backup inspect`: what the headers of artifacts say, and how the artifacts of a folder build on each other. Reads a few
+ * kilobytes of each file, whatever its size.
  */
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { memberBytesOf } from '../artifact/members.ts';
-import { type Artifact, openArtifact } from '../artifact/reader.ts';
-import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
-import { formatUuid } from '../formats/neostore.ts';
-import { storeIdHash } from '../formats/storeid.ts';
-import { readFolder } from '../hotcopy/storefiles.ts';
-import type { ArtifactSummary, InspectResult, OperationContext } from './types.ts';
-
-const ARTIFACT_SUFFIX = '.backup';
+import { dirname } from 'node:path';
+import { type ArtifactSummary, isFile, newestFirst, readCatalogue, summaryOf } from '../chain/catalogue.ts';
+import { artifactsOf, groupArtifacts, surveyChains } from '../chain/chains.ts';
+import { chainsForRestore, windowOf } from '../chain/plan.ts';
+import { GraphkeepError } from '../errors.ts';
+import type { ChainOverview, InspectResult, OperationContext } from './types.ts';
 
 /**
  * Summaries of one artifact, or of every `.backup` file of a folder; newest first within each database.
  * A named file that is no artifact is an error; in a folder it is reported and the others are shown.
  */
 export async function inspectArtifacts(path: string, context: OperationContext = {}): Promise<InspectResult> {
-  const status = await stat(path).catch((error: unknown) => {
-    throw wrapSystemError(error, `find ${path}`);
-  });
-  if (status.isFile()) return { artifacts: [await summaryOf(path)], unreadable: [] };
-  const artifacts: ArtifactSummary[] = [];
-  const unreadable: { path: string; code: GraphkeepError['code']; message: string }[] = [];
-  for (const file of await listArtifactFiles(path)) {
-    throwIfAborted(context.signal);
-    try {
-      artifacts.push(await summaryOf(file));
-    } catch (error) {
-      if (!(error instanceof GraphkeepError)) throw error;
-      unreadable.push({ path: file, code: error.code, message: error.message });
-    }
+  if (await isFile(path)) return { artifacts: [await summaryOf(path)], unreadable: [], chains: [] };
+  const { artifacts, unreadable } = await readCatalogue(path, context.signal);
+  return { artifacts, unreadable, chains: overviewOf(artifacts) };
+}
+
+/** The chains of all databases, as their headers tell; whether an overlap holds is known when the log was read. */
+export function overviewOf(artifacts: readonly ArtifactSummary[]): ChainOverview[] {
+  return groupArtifacts(artifacts).flatMap((group) =>
+    surveyChains(group.artifacts).chains.map((chain) => ({
+      database: group.database,
+      databaseId: group.databaseId,
+      artifacts: artifactsOf(chain).map(({ path }) => path),
+      restorable: windowOf(chain, group.artifacts),
+    })),
+  );
+}
+
+/**
+ * The chain that ends at a given artifact, or at the newest one of a database in a folder; the last artifact first.
+ * @throws GK_CHAIN_BROKEN when something in between is missing
+ */
+export async function inspectLatestChain(
+  path: string,
+  database: string | undefined,
+  context: OperationContext = {},
+): Promise<ArtifactSummary[]> {
+  const given = (await isFile(path)) ? await summaryOf(path) : undefined;
+  const { artifacts } = await readCatalogue(given === undefined ? path : dirname(path), context.signal);
+  const wanted = given?.database ?? database;
+  if (wanted === undefined) {
+    throw new GraphkeepError('GK_USAGE', '--latest-chain in a folder needs --database', {
+      hint: 'give --database=<database>, or the path of a file',
+    });
   }
-  return { artifacts: artifacts.sort(newestFirst), unreadable };
-}
-
-/** Files of a folder that carry the suffix of an artifact; hidden ones are still being written. */
-export async function listArtifactFiles(directory: string): Promise<string[]> {
-  return (await readFolder(directory))
-    .filter((entry) => entry.isFile() && entry.name.endsWith(ARTIFACT_SUFFIX) && !entry.name.startsWith('.'))
-    .map((entry) => join(directory, entry.name));
-}
-
-function newestFirst(left: ArtifactSummary, right: ArtifactSummary): number {
-  if (left.database !== right.database) return left.database < right.database ? -1 : 1;
-  const age = (right.time?.getTime() ?? 0) - (left.time?.getTime() ?? 0);
-  if (age !== 0) return age;
-  const reach = Number(right.highestTransaction - left.highestTransaction);
-  // Of two backups within one second, the later one has the later name.
-  return reach !== 0 ? reach : left.path < right.path ? 1 : -1;
-}
-
-async function summaryOf(path: string): Promise<ArtifactSummary> {
-  const artifact = await openArtifact(path);
-  await artifact.file.close();
-  return describeArtifact(artifact);
-}
-
-export function describeArtifact(artifact: Artifact): ArtifactSummary {
-  const { descriptor, index, file, container } = artifact;
-  return {
-    path: file.path,
-    bytes: file.bytes,
-    database: descriptor.databaseName,
-    databaseId: formatUuid(descriptor.databaseUuid),
-    time: timeOf(descriptor.timeSeconds),
-    full: descriptor.full,
-    compressed: descriptor.compressed,
-    recovered: descriptor.recovered,
-    lowestTransaction: descriptor.lowestAppendIndex,
-    highestTransaction: descriptor.highestAppendIndex,
-    storeIdHash: storeIdHash(descriptor.storeId),
-    container: container.magic,
-    indexed: index !== undefined,
-    ...(index === undefined ? {} : { memberCount: index.members.length, memberBytes: memberBytesOf(index) }),
-  };
-}
-
-function timeOf(epochSeconds: bigint): Date | undefined {
-  const time = new Date(Number(epochSeconds) * 1000);
-  return Number.isNaN(time.getTime()) ? undefined : time;
+  const ofDatabase = artifacts.filter((artifact) => artifact.database.toLowerCase() === wanted.toLowerCase());
+  const newest = given ?? ofDatabase.toSorted(newestFirst)[0];
+  const group = groupArtifacts(ofDatabase).find((candidate) =>
+    candidate.artifacts.some((artifact) => artifact.path === newest?.path),
+  );
+  if (group === undefined) return [];
+  const tip = group.artifacts.find((artifact) => artifact.path === given?.path);
+  return artifactsOf(chainsForRestore(group, undefined, tip)[0]!).toReversed();
 }

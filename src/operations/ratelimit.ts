@@ -3,6 +3,7 @@
  * one frame at a time.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { MemberSource } from '../artifact/membersource.ts';
 import { GraphkeepError } from '../errors.ts';
 
 export class RateLimit {
@@ -36,5 +37,16 @@ export class RateLimit {
         throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: error });
       },
     );
+  }
+
+  /** The same member, each piece paid for before it is read. */
+  limited(member: MemberSource): MemberSource {
+    return {
+      ...member,
+      read: async (target, position) => {
+        await this.spend(target.length);
+        await member.read(target, position);
+      },
+    };
   }
 }

@@ -2,10 +2,14 @@
  * What every operation takes and gives, without a terminal in sight: the CLI renders these, a program reads them.
  * Positions, transaction ids and append indexes are `bigint`; byte counts of files are `number` (below 2^53).
  */
-import type { ErrorCode } from '../errors.ts';
+import type { ArtifactSummary, Catalogue } from '../chain/catalogue.ts';
+import type { RestorableWindow } from '../chain/plan.ts';
+import type { Until } from '../chain/proof.ts';
+import type { IndexMember } from '../formats/artifact/index.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
+import type { StockNeo4j } from '../neo4j/stock.ts';
 
-export type { DatabaseFolders };
+export type { ArtifactSummary, DatabaseFolders };
 
 /** Long work reports through this; calls are frequent (each chunk) and must return at once. */
 export interface ProgressListener {
@@ -20,40 +24,102 @@ export interface OperationContext {
   readonly listener?: ProgressListener;
 }
 
-export interface BackupOptions extends OperationContext {
-  /** An existing directory. */
-  readonly targetDirectory: string;
+/** How an artifact is written. */
+export interface ArtifactForm {
   readonly compress: boolean;
   /** zstd level 1–19; ignored when `compress` is false. */
   readonly compressionLevel: number;
   /** Keep the unpublished file of a failed backup, under a name that no command takes for an artifact. */
   readonly keepFailed: boolean;
+}
+
+export type BackupType = 'AUTO' | 'DIFF' | 'FULL';
+
+export interface BackupOptions extends ArtifactForm, OperationContext {
+  /** An existing directory. */
+  readonly targetDirectory: string;
+  /** AUTO: differential where the folder holds something to follow, full otherwise. */
+  readonly type: BackupType;
+  /** With DIFF: take a full one where a differential is not possible, instead of failing. */
+  readonly fallbackToFull?: boolean;
+  /** Follow the newest differential even if a newer full artifact is there. */
+  readonly preferDifferentialAsParent?: boolean;
   /** Upper bound of the rate at which files are read; none when absent. */
   readonly rateBytesPerSecond?: number;
 }
 
-export interface BackupResult {
-  readonly database: string;
+/** A full backup that may stand for an earlier moment: of a database that was restored and recovered for it. */
+export interface FullBackupOptions extends Omit<BackupOptions, 'type'> {
+  /** Epoch seconds that the artifact is to carry; now when absent. */
+  readonly timeSeconds?: bigint;
+}
+
+/** Why a full backup was taken although a differential one was allowed. `reason` is stable, `message` is for people. */
+export interface FullBecause {
+  readonly reason: 'noChain' | 'otherStore' | 'foreign' | 'chainBroken' | 'pruned' | 'diverged';
+  readonly message: string;
+}
+
+/** An artifact that was just written. */
+export interface ArtifactBackup {
   readonly artifactPath: string;
   readonly artifactBytes: number;
+  readonly members: readonly IndexMember[];
+  /** 0 and 0 in an empty differential. */
+  readonly lowestTransaction: bigint;
+  readonly highestTransaction: bigint;
+  /** Transactions that recovery will replay; of a differential, all that are in it. */
+  readonly transactionsAfterFence: bigint;
+  /** Files that Neo4j rebuilds by itself and that could not be copied from one moment. */
+  readonly leftOut: readonly string[];
+}
+
+export interface BackupResult extends Omit<ArtifactBackup, 'members'> {
+  readonly database: string;
+  readonly kind: 'full' | 'differential';
   /** Bytes of the members as they are restored. */
   readonly memberBytes: number;
   readonly memberCount: number;
   readonly storeBytes: number;
   readonly logBytes: number;
-  readonly lowestTransaction: bigint;
-  readonly highestTransaction: bigint;
-  /** Transactions that recovery will replay at the first start. */
-  readonly transactionsAfterFence: bigint;
+  /** The artifact that a differential follows. */
+  readonly parentPath?: string;
+  /** Set when AUTO, or DIFF with fallback, took a full backup. */
+  readonly fullBecause?: FullBecause;
   readonly durationMs: number;
   /** Times the copy began anew because the server overtook it. */
   readonly attempts: number;
-  /** Files that Neo4j rebuilds by itself and that could not be copied from one moment. */
-  readonly leftOut: readonly string[];
 }
 
-export interface RestoreOptions extends OperationContext {
+/** What is to be restored. */
+export interface ChainRequest extends OperationContext {
+  /** An artifact, whose chain is looked for in its folder, or a folder of artifacts. */
   readonly artifactPath: string;
+  /** Artifacts that the chain is to be found among, instead of all in the folder of `artifactPath`. */
+  readonly among?: readonly string[];
+  /** Which database, when the folder holds several. */
+  readonly sourceDatabase?: string;
+  /** The first transaction, or the moment, that is not to be restored any more. */
+  readonly until?: Until;
+}
+
+/** What a restore would do. */
+export interface RestorePlan {
+  readonly database: string;
+  readonly databaseId: string;
+  /** The full artifact first. */
+  readonly artifacts: readonly ArtifactSummary[];
+  readonly window: RestorableWindow;
+  /** The last transaction that is restored, and the latest commit up to it. */
+  readonly endTransaction: bigint;
+  readonly endTime: Date | undefined;
+  /** Free space that the restore needs; the old database stays until the new one is complete. */
+  readonly neededBytes: number;
+  /** Restorable by this release of Neo4j or a later one. */
+  readonly neo4jVersion: string;
+}
+
+export interface RestoreOptions extends ChainRequest {
   readonly target: DatabaseFolders;
   readonly overwriteDestination: boolean;
   /** `server.directories.script.root`; `scripts` beside the databases folder when absent. */
@@ -62,7 +128,10 @@ export interface RestoreOptions extends OperationContext {
 
 export interface RestoreResult {
   readonly database: string;
+  /** The full artifact. */
   readonly artifactPath: string;
+  /** What was restored on top of it, in order. */
+  readonly differentialPaths: readonly string[];
   readonly target: DatabaseFolders;
   readonly memberBytes: number;
   readonly memberCount: number;
@@ -75,32 +144,43 @@ export interface RestoreResult {
   readonly durationMs: number;
 }
 
-/** One row of `backup inspect`: the header of an artifact. */
-export interface ArtifactSummary {
-  readonly path: string;
-  readonly bytes: number;
+/** What a chain can be restored to, by the headers of its artifacts. */
+export interface ChainOverview {
   readonly database: string;
   readonly databaseId: string;
-  /** UTC, whole seconds; undefined when the header holds a time that no calendar has. */
-  readonly time: Date | undefined;
-  readonly full: boolean;
-  readonly compressed: boolean;
-  readonly recovered: boolean;
-  readonly lowestTransaction: bigint;
-  readonly highestTransaction: bigint;
-  readonly storeIdHash: number;
-  /** Container of the file: BTV1, BTV2, BZV1, BZV2, BZV3. */
-  readonly container: string;
-  /** Written by graphkeep, so that members, sizes and hashes are known. */
-  readonly indexed: boolean;
-  readonly memberCount?: number;
-  readonly memberBytes?: number;
+  /** Paths, the full artifact first. */
+  readonly artifacts: readonly string[];
+  readonly restorable: RestorableWindow;
 }
 
-export interface InspectResult {
-  readonly artifacts: readonly ArtifactSummary[];
-  /** Files named `.backup` that are none; inspect of a folder goes on without them. */
-  readonly unreadable: readonly { path: string; code: ErrorCode; message: string }[];
+export interface InspectResult extends Catalogue {
+  /** One for each full artifact of a folder. */
+  readonly chains: readonly ChainOverview[];
+}
+
+export interface AggregateOptions extends ChainRequest, ArtifactForm {
+  /** Keep the artifacts of the chain: without them only the end of the chain can be restored. */
+  readonly keepOldBackup: boolean;
+  /** Recovers the result, so that its first start is short; without one it stays unrecovered. */
+  readonly stock?: StockNeo4j;
+  /** Where the database is unpacked for recovery; a folder beside the artifacts when absent. */
+  readonly temporaryDirectory?: string;
+  /** Page cache of the recovering Neo4j, e.g. `512m`. */
+  readonly pagecache?: string;
+}
+
+export interface AggregateResult {
+  readonly database: string;
+  readonly artifactPath: string;
+  /** What was folded, the full artifact first. */
+  readonly inputs: readonly string[];
+  readonly lowestTransaction: bigint;
+  readonly highestTransaction: bigint;
+  readonly recovered: boolean;
+  /** false when there was nothing to fold: `artifactPath` is then the full artifact as it was. */
+  readonly aggregated: boolean;
+  readonly removed: readonly string[];
+  readonly durationMs: number;
 }
 
 export interface ValidateResult {
@@ -116,6 +196,22 @@ export interface ValidateResult {
   readonly transactionsChecked: bigint;
   readonly lowestTransaction: bigint | undefined;
   readonly highestTransaction: bigint | undefined;
+  /** Absent when the file is no artifact. */
+  readonly summary?: ArtifactSummary;
+  /** Checksums of watched transactions, by append index. */
+  readonly seenChecksums: ReadonlyMap<bigint, number>;
+}
+
+/** How artifacts fit together: those of one full artifact, or one differential that nothing leads to. */
+export interface ChainVerdict {
+  readonly database: string;
+  readonly databaseId: string;
+  /** Paths, the full artifact first. */
+  readonly artifacts: readonly string[];
+  readonly valid: boolean;
+  readonly problems: readonly string[];
+  /** What can be restored all the same: of a broken chain, up to where it breaks. */
+  readonly restorable?: RestorableWindow;
 }
 
 /** One database of an installation, as `neo4j-admin database info` reports it. */

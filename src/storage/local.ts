@@ -3,10 +3,11 @@
  * Owns the order "temporary name → fsync → final name → fsync of the folder"; knows nothing of artifacts.
  */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, link, open, rename, unlink } from 'node:fs/promises';
+import type { Dirent } from 'node:fs';
+import { type FileHandle, link, open, readdir, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
-import { UNSYNCED_BYTES_MAX } from '../limits.ts';
+import { FOLDER_ENTRIES_MAX, UNSYNCED_BYTES_MAX } from '../limits.ts';
 
 /** Something that can be read at any position; `read` returns fewer bytes than asked only at the end. */
 export interface ReadableFile {
@@ -69,6 +70,18 @@ export async function writeFully(
       });
     done += bytesWritten;
   }
+}
+
+/** Entries sorted by name, bounded. A missing folder is GK_NOT_FOUND. */
+export async function readFolder(directory: string): Promise<Dirent[]> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch((error: unknown) => {
+    if (isErrno(error, 'ENOENT')) throw new GraphkeepError('GK_NOT_FOUND', `there is no folder ${directory}`);
+    throw wrapSystemError(error, `list ${directory}`);
+  });
+  if (entries.length > FOLDER_ENTRIES_MAX) {
+    throw new GraphkeepError('GK_UNSUPPORTED', `${directory} holds more than ${FOLDER_ENTRIES_MAX} files`);
+  }
+  return entries.sort((left, right) => (left.name < right.name ? -1 : 1));
 }
 
 export async function syncDirectory(path: string): Promise<void> {

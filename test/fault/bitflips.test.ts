@@ -49,6 +49,7 @@ async function makeArtifact(
     compress,
     compressionLevel: 1,
     keepFailed: false,
+    type: 'FULL',
   });
   return { root, path: artifactPath };
 }

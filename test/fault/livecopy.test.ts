@@ -4,7 +4,7 @@
  * of real servers. steps.test.ts takes the steps out one by one and expects these tests to fail.
  */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { readMembers } from '../../src/artifact/members.ts';
@@ -24,7 +24,7 @@ import {
   transactionsOf,
 } from '../fixtures/lines.ts';
 import { checkpointAfter, type LogFile, splitLog } from '../fixtures/logs.ts';
-import { failure, makeFolder, openFilesBelow, temporaryFolder } from '../fixtures/workspace.ts';
+import { failure, makeFolder, namesIn, openFilesBelow, temporaryFolder } from '../fixtures/workspace.ts';
 
 const STORE_BYTES = 12 * 1024 * 1024;
 /** Six frames at this rate take about half a second: time for the folder watch to see what happens. */
@@ -80,6 +80,7 @@ async function backupWhile(
     compress,
     compressionLevel: 1,
     keepFailed: false,
+    type: 'FULL',
     rateBytesPerSecond: RATE_BYTES_PER_SECOND,
     listener: { progress: () => server(piece++), notice: () => {} },
   });
@@ -121,7 +122,7 @@ for (const line of LINES) {
         backupWhile(scene, () => {}),
         failure('GK_UNSUPPORTED'),
       );
-      assert.deepEqual(readdirSync(scene.target), []);
+      assert.deepEqual(namesIn(scene.target), []);
     });
 
     test('pin: log files that appear and are pruned during the copy are all there', async (context) => {
@@ -207,7 +208,7 @@ for (const line of LINES) {
         backupWhile(scene, () => {}),
         failure('GK_STORE_DAMAGED', /checksum/),
       );
-      assert.deepEqual(readdirSync(scene.target), []);
+      assert.deepEqual(namesIn(scene.target), []);
     });
 
     test('tail: a log file that lacks a transaction fails the backup', async (context) => {
@@ -226,14 +227,14 @@ for (const line of LINES) {
       const scene = makeScene(context, line, 4);
       const seen = new Set<string>();
       const backup = await backupWhile(scene, () => {
-        for (const name of readdirSync(scene.target)) seen.add(name);
+        for (const name of namesIn(scene.target)) seen.add(name);
       });
       assert.ok(seen.size > 0, 'the file is written where it will be published');
       assert.deepEqual(
         [...seen].filter((name) => name.endsWith('.backup')),
         [],
       );
-      assert.equal(readdirSync(scene.target).length, 1);
+      assert.equal(namesIn(scene.target).length, 1);
       await assertValid(backup);
     });
 

@@ -43,8 +43,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     step: 'fence: the checkpoint file as it was at the beginning',
     file: 'src/hotcopy/snapshot.ts',
-    from: 'await startLogAtFence(fence, tail);',
-    to: 'await startLogAtFence(await readFence(folders.logDirectory), tail);',
+    from: 'const { checkpoint, fileBytes } = fence;',
+    to: 'const { checkpoint, fileBytes } = await readFence(folders.logDirectory);',
     guard: COPY,
     pattern: 'fence:',
   },
@@ -58,9 +58,9 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     step: 'tail: only after the last store byte',
-    file: 'src/operations/backup.ts',
-    from: 'for (const group of this.#snapshot.groups) await this.#copyGroup(group);',
-    to: 'const early = await this.#snapshot.takeTail(); this.#snapshot.takeTail = async () => early; for (const group of this.#snapshot.groups) await this.#copyGroup(group);',
+    file: 'src/operations/fullbackup.ts',
+    from: 'for (const group of this.#snapshot.groups) await this.#copyGroup(writer, group);',
+    to: 'const early = await this.#snapshot.takeTail(); this.#snapshot.takeTail = async () => early; for (const group of this.#snapshot.groups) await this.#copyGroup(writer, group);',
     guard: COPY,
     pattern: 'tail: what was committed',
   },
@@ -82,7 +82,7 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     step: 'tail: continuity',
-    file: 'src/hotcopy/tail.ts',
+    file: 'src/chain/continuity.ts',
     from: 'appendIndex === before.appendIndex + 1n',
     to: 'appendIndex > before.appendIndex',
     guard: COPY,
@@ -100,7 +100,7 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     step: 'verify: the checksum of each frame',
-    file: 'src/artifact/members.ts',
+    file: 'src/artifact/membersource.ts',
     from: 'if (crc32(stored) !== expectedCrc32)',
     to: 'if (crc32(stored) !== expectedCrc32 && storedBytes < 0)',
     guard: COPY,

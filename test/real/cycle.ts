@@ -4,8 +4,10 @@
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { readFence } from '../../src/hotcopy/fence.ts';
 import { backupDatabase } from '../../src/operations/backup.ts';
+import { readDatabaseInfo } from '../../src/operations/info.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
 import type { BackupResult, DatabaseFolders } from '../../src/operations/types.ts';
 import { validateArtifact } from '../../src/operations/validate.ts';
@@ -70,6 +72,7 @@ async function backupRestoreJudge(
     compress: options.compress ?? true,
     compressionLevel: 1,
     keepFailed: false,
+    type: 'FULL',
     ...(options.rateBytesPerSecond === undefined ? {} : { rateBytesPerSecond: options.rateBytesPerSecond }),
     listener: {
       progress: ({ doneBytes, phase }) => {
@@ -147,4 +150,13 @@ async function newestNames(directory: string): Promise<{ checkpoint: string; old
   });
   const fence = await readFence(directory);
   return { checkpoint: `${fence.fileName}:${fence.checkpoint.endBytes}`, oldestLog: Math.min(...logs) };
+}
+
+/** Until the server has written a checkpoint behind its last transaction: nothing is left to replay. */
+export async function untilCheckpointed(home: Home): Promise<void> {
+  for (let attempt = 0; attempt < 300; attempt++) {
+    if ((await readDatabaseInfo(foldersOf(home))).recoveryRequired === false) return;
+    await sleep(100);
+  }
+  throw new Error('the idle server wrote no checkpoint');
 }

@@ -7,6 +7,7 @@ import { delimiter, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { VERSION } from '../../src/version.ts';
 import { makeDatabase } from '../fixtures/database.ts';
+import { namesIn } from '../fixtures/workspace.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 
@@ -42,6 +43,6 @@ test('npm pack, npm install, backup, validate', (context) => {
     ],
     home,
   );
-  const [artifact] = readdirSync(target);
+  const [artifact] = namesIn(target);
   assert.match(run(program, ['backup', 'validate', join(target, artifact ?? '')], home), /OK/);
 });

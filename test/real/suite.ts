@@ -7,7 +7,6 @@ import { execFile, spawn } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { openArtifact } from '../../src/artifact/reader.ts';
 import { GraphkeepError } from '../../src/errors.ts';
@@ -17,7 +16,8 @@ import { readDatabaseInfo } from '../../src/operations/info.ts';
 import { inspectArtifacts } from '../../src/operations/inspect.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
 import type { BackupOptions, BackupResult } from '../../src/operations/types.ts';
-import { type CycleResult, foldersOf, runCycle } from './cycle.ts';
+import { namesIn } from '../fixtures/workspace.ts';
+import { type CycleResult, foldersOf, runCycle, untilCheckpointed } from './cycle.ts';
 import type { Line } from './harness/distribution.ts';
 import { assertVerdict, createJudge, type Judge, runStockTool } from './harness/judge.ts';
 import { type Load, prepareSchema, startLoad } from './harness/load.ts';
@@ -137,6 +137,7 @@ async function takeBackup(
     compress: true,
     compressionLevel: 1,
     keepFailed: false,
+    type: 'FULL',
     ...options,
   });
 }
@@ -214,15 +215,6 @@ function defineStates(bench: Bench, running: () => Running, replaceServer: (serv
   defineStockTools(bench, () => stopped);
   defineSwap(bench, () => ({ older: stopped, newerHome: restoredTwice() }));
   defineCommands(bench, () => running().home);
-}
-
-/** Until the server has written a checkpoint behind its last transaction: nothing is left to replay. */
-async function untilCheckpointed(home: Home): Promise<void> {
-  for (let attempt = 0; attempt < 300; attempt++) {
-    if ((await readDatabaseInfo(foldersOf(home))).recoveryRequired === false) return;
-    await sleep(100);
-  }
-  throw new Error('the idle server wrote no checkpoint');
 }
 
 /** What the stock tools of this line make of our artifacts, and we of the vendor's. */
@@ -404,7 +396,7 @@ function defineCommands(bench: Bench, source: () => Home): void {
     const inspect = await graphkeep('backup', 'inspect', '--format=json', target);
     const { artifacts: rows } = JSON.parse(inspect.stdout) as { artifacts: { database: string }[] };
     assert.deepEqual(rows.map((row) => row.database).sort(), ['neo4j', 'system'], inspect.stdout);
-    const artifacts = (await readdir(target)).map((name) => join(target, name));
+    const artifacts = namesIn(target).map((name) => join(target, name));
     const validate = await graphkeep('backup', 'validate', ...artifacts);
     assert.equal(validate.status, 0, validate.stdout + validate.stderr);
     const home = await createHome({ line: bench.line, dir: join(target, 'home') });
@@ -437,7 +429,7 @@ function defineCommands(bench: Bench, source: () => Home): void {
     );
     assert.equal(backup.status, 1);
     assert.deepEqual(
-      (await readdir(target)).map((name) => name.split('-')[0]),
+      namesIn(target).map((name) => name.split('-')[0]),
       ['system'],
     );
     await rm(target, { recursive: true });

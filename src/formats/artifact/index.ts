@@ -38,25 +38,39 @@ export interface IndexMember {
   readonly frameCount: number;
 }
 
+/**
+ * The checkpoint that recovery starts from: its position in the log of the server (in the artifact the log begins
+ * there), and the transaction that it names.
+ */
+export interface IndexFence {
+  readonly logVersion: string;
+  readonly offsetBytes: string;
+  readonly appendIndex: string;
+  readonly checkpointFile: string;
+}
+
+/** A transaction is named by number and checksum: the number alone comes again on a server that was set back. */
+export interface IndexParent {
+  readonly appendIndex: string;
+  /** CRC-32C of that transaction. */
+  readonly checksum: number;
+}
+
 export interface ArtifactIndex {
   readonly formatVersion: number;
   /** Program and version that wrote the artifact. */
   readonly writer: string;
   readonly codec: 'zstd' | 'none';
-  /**
-   * The checkpoint that recovery starts from: its position in the log of the server (in the artifact the log begins
-   * there), and the transaction that it names.
-   */
-  readonly fence: {
-    readonly logVersion: string;
-    readonly offsetBytes: string;
-    readonly appendIndex: string;
-    readonly checkpointFile: string;
-  };
-  /** Where the highest transaction ends in the log of the server: a later differential begins there. */
+  /** Full artifacts only. */
+  readonly fence?: IndexFence;
+  /** Differential artifacts only: the transaction that the first one in it follows. */
+  readonly parent?: IndexParent;
+  /** Where the highest transaction ends in the log of the server: a later differential looks for its parent there. */
   readonly end: { readonly logVersion: string; readonly offsetBytes: string };
-  /** CRC-32C of the highest transaction: a later differential must follow exactly this one. */
+  /** CRC-32C of the highest transaction (of the parent's in an empty differential): what follows must follow this one. */
   readonly highestChecksum: number;
+  /** Latest commit time of all transactions up to the highest one that the log shows, as epoch milliseconds. */
+  readonly latestCommitMillis: string;
   readonly leftOut: readonly string[];
   /** They tile the file from byte 0 to the index without a gap. The first one is the head, the last the end of the tar. */
   readonly frames: readonly IndexFrame[];
@@ -130,8 +144,7 @@ export function parseIndex(json: string, indexOffset: number): ArtifactIndex {
   }
   require(index.codec === 'zstd' || index.codec === 'none', 'names an unknown codec');
   require(Array.isArray(index.frames) && Array.isArray(index.members), 'lists no frames or members');
-  require(typeof index.fence === 'object' && index.fence !== null, 'names no fence');
-  require(typeof index.end === 'object' && index.end !== null, 'names no end of the log');
+  checkFacts(index);
   checkFrames(index.frames, indexOffset);
   const sizesFit = index.codec === 'zstd' || index.frames.every(([, stored, raw]) => stored === raw);
   require(sizesFit, 'gives an uncompressed frame two sizes');
@@ -155,6 +168,33 @@ function isCount(value: unknown, max: number): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= max;
 }
 
+function checkFacts({ fence, parent, end, highestChecksum, latestCommitMillis }: ArtifactIndex): void {
+  require((fence === undefined) !== (parent === undefined), 'names not one of fence and parent');
+  if (fence !== undefined) {
+    require(isObject(fence), 'names no fence');
+    require(isDecimal(fence.logVersion) &&
+      isDecimal(fence.offsetBytes) &&
+      isDecimal(fence.appendIndex), 'names no fence');
+  }
+  if (parent !== undefined) {
+    require(isObject(parent), 'names no parent');
+    require(isDecimal(parent.appendIndex) && isCount(parent.checksum, CRC_MAX), 'names no parent');
+  }
+  require(isDecimal(end?.logVersion) && isDecimal(end?.offsetBytes), 'names no end of the log');
+  require(isCount(highestChecksum, CRC_MAX), 'gives the highest transaction no checksum');
+  require(isDecimal(latestCommitMillis), 'gives no commit time');
+}
+
+const CRC_MAX = 0xffffffff;
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
+}
+
+function isDecimal(value: unknown): value is string {
+  return typeof value === 'string' && /^\d{1,19}$/.test(value);
+}
+
 function checkFrames(frames: readonly IndexFrame[], indexOffset: number): void {
   let expected = 0;
   for (const frame of frames) {
@@ -163,7 +203,7 @@ function checkFrames(frames: readonly IndexFrame[], indexOffset: number): void {
     require(offset === expected, 'has a gap between two frames');
     require(isCount(storedBytes, FRAME_STORED_BYTES_MAX), 'lists a frame of impossible size');
     require(isCount(rawBytes, FRAME_RAW_BYTES_MAX), 'lists a frame of impossible size');
-    require(isCount(crc32, 0xffffffff), 'lists a frame without a checksum');
+    require(isCount(crc32, CRC_MAX), 'lists a frame without a checksum');
     expected += storedBytes;
   }
   require(expected === indexOffset, 'does not cover the whole artifact');

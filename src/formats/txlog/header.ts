@@ -48,12 +48,18 @@ export function parseLogHeader(bytes: Buffer): LogHeader | undefined {
 }
 
 /**
- * The header of the same log file, as if the file began after another transaction: what a rotation at that moment would
- * have written. Everything else of the header, the store id above all, stays as it is.
+ * The header of a log file as if the file began after another transaction: what a rotation at that moment would have
+ * written. Everything else of the header, the store id above all, stays as it is.
+ * @param logVersion number of the file; its own when absent
  */
-export function writeLogHeaderAfter(header: Buffer, previousAppendIndex: bigint): Buffer {
+export function writeLogHeaderAfter(
+  header: Buffer,
+  previousAppendIndex: bigint,
+  logVersion?: bigint,
+): Buffer {
   const written = Buffer.from(header.subarray(0, LOG_HEADER_BYTES));
   const formatByte = written.readUInt8(0);
+  if (logVersion !== undefined) written.writeBigUInt64BE((BigInt(formatByte) << 56n) | logVersion, 0);
   written.writeBigInt64BE(previousAppendIndex, 8);
   if (formatByte !== 8) written.writeBigInt64BE(previousAppendIndex, 16);
   return written;

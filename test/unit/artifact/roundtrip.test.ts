@@ -9,9 +9,10 @@ import { crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import type { MemberHandler, MemberInfo } from '../../../src/artifact/memberhandler.ts';
 import { readMembers } from '../../../src/artifact/members.ts';
+import type { MemberSource } from '../../../src/artifact/membersource.ts';
 import { type Artifact, openArtifact } from '../../../src/artifact/reader.ts';
 import { memberKindOf } from '../../../src/artifact/tarstream.ts';
-import { ArtifactWriter, type IndexFacts, type MemberSource } from '../../../src/artifact/writer.ts';
+import { ArtifactWriter, type IndexFacts } from '../../../src/artifact/writer.ts';
 import { writeArchiveMetadata } from '../../../src/formats/artifact/container.ts';
 import { type ArtifactDescriptor, writeDescriptor } from '../../../src/formats/artifact/descriptor.ts';
 import { writeIndexBlock } from '../../../src/formats/artifact/index.ts';
@@ -46,6 +47,7 @@ const facts: IndexFacts = {
   fence: { logVersion: '0', offsetBytes: '128', appendIndex: '1', checkpointFile: 'checkpoint.0' },
   end: { logVersion: '0', offsetBytes: '500' },
   highestChecksum: 7,
+  latestCommitMillis: '1700000000000',
   leftOut: ['schema/index/text-2.0/9'],
 };
 

@@ -57,6 +57,7 @@ export function artifact(overrides: Partial<ArtifactSummary> = {}): ArtifactSumm
     lowestTransaction: 1n,
     highestTransaction: 3n,
     storeIdHash: -116350002,
+    storeKey: '1:2:record:aligned',
     container: 'BZV2',
     indexed: true,
     ...overrides,

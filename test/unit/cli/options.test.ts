@@ -18,11 +18,8 @@ const REFUSALS: [string[], RegExp][] = [
   [['--parallel-recovery=true'], /--parallel-recovery is refused/],
   [['--parallel-download'], /--parallel-download is refused/],
   [['--remote-address-resolution'], /--remote-address-resolution is refused/],
-  [['--prefer-diff-as-parent'], /--prefer-diff-as-parent is refused.*later version/],
   [['--temp-path=/x'], /--temp-path is refused.*staged/],
   [['--expand-commands'], /--expand-commands is refused/],
-  [['--type=DIFF'], /differential backups come with a later version/],
-  [['--type=diff'], /differential backups come with a later version/],
   [['--type=WEEKLY'], /--type=WEEKLY is not possible/],
   [['--include-metadata=all'], /--include-metadata=all is refused.*system/],
   [['--include-metadata=users'], /--include-metadata=users is refused/],
@@ -107,9 +104,13 @@ describe('database backup refuses what it does not do', () => {
 describe('database restore and the backup commands refuse', () => {
   const cases: [string[], RegExp][] = [
     [['database', 'restore'], /--from-path is missing/],
-    [['database', 'restore', '--from-path=/a', '--restore-until=10'], /--restore-until is refused/],
+    [['database', 'restore', '--from-path=/a', '--restore-until=soon'], /neither a transaction nor a time/],
+    [['database', 'restore', '--from-path=/a', '--restore-until=0'], /neither a transaction nor a time/],
+    [
+      ['database', 'restore', '--from-path=/a', '--restore-until=2026-02-30 10:00:00'],
+      /neither a transaction nor a time/,
+    ],
     [['database', 'restore', '--from-path=/a', '--temp-path=/b'], /--temp-path is refused/],
-    [['database', 'restore', '--from-path=/a,/b', 'neo4j'], /one name, 'neo4j'/],
     [['database', 'restore', '--from-path=/a', '--to-path-data=/b'], /needs --to-path-txn/],
     [['database', 'restore', '--from-path=s3://a/b'], /later version/],
     [['backup', 'inspect'], /missing required argument/],

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { renderArtifacts, selectArtifacts } from '../../../src/cli/backup-inspect.ts';
 import { jsonInfo, renderInfo } from '../../../src/cli/database-info.ts';
-import { chooseInFolder } from '../../../src/cli/database-restore.ts';
 import {
   asGraphkeepError,
   formatBytes,
@@ -63,47 +62,13 @@ const paths = (list: readonly { path: string }[]) => list.map((item) => item.pat
 
 describe('selection of artifacts', () => {
   test('newest first per database, empty ones left out', () => {
-    assert.deepEqual(paths(selectArtifacts(all, { json: false }, '/b')), ['/b/4', '/b/2', '/b/1', '/b/5']);
-    const withEmpty = selectArtifacts(all, { json: false, empty: true, database: 'NEO4J' }, '/b');
+    assert.deepEqual(paths(selectArtifacts(all, { json: false })), ['/b/4', '/b/2', '/b/1', '/b/5']);
+    const withEmpty = selectArtifacts(all, { json: false, empty: true, database: 'NEO4J' });
     assert.deepEqual(paths(withEmpty), ['/b/4', '/b/3', '/b/2', '/b/1']);
   });
 
   test('--latest-backup is one per database', () => {
-    assert.deepEqual(paths(selectArtifacts(all, { json: false, latestBackup: true }, '/b')), [
-      '/b/4',
-      '/b/5',
-    ]);
-  });
-
-  test('--latest-chain goes back to the full one and passes over empty ones', () => {
-    const view = { json: false, latestChain: true, database: 'neo4j' };
-    assert.deepEqual(paths(selectArtifacts(all, view, '/b')), ['/b/4', '/b/2', '/b/1']);
-    const full6 = artifact({ path: '/b/6', time: at(6), highestTransaction: 40n });
-    assert.deepEqual(paths(selectArtifacts([...all, full6], view, '/b')), ['/b/6']);
-  });
-
-  test('--latest-chain refuses a gap and a folder without a name', () => {
-    const view = { json: false, latestChain: true, database: 'neo4j' };
-    assert.throws(() => selectArtifacts([full1, diff4], view, '/b'), { code: 'GK_NOT_FOUND' });
-    assert.throws(() => selectArtifacts(all, { json: false, latestChain: true }, '/b'), { code: 'GK_USAGE' });
-    assert.deepEqual(paths(selectArtifacts([full1], { json: false, latestChain: true }, '/b/1')), ['/b/1']);
-  });
-
-  test('restore takes the newest full one', () => {
-    const newer = artifact({ path: '/b/9', time: at(9) });
-    assert.equal(chooseInFolder([full1, newer, system5], '/b', 'neo4j').path, '/b/9');
-    assert.equal(chooseInFolder([full1, newer], '/b', undefined).path, '/b/9');
-  });
-
-  test('restore refuses a choice, an absent database and a newer differential', () => {
-    assert.throws(
-      () => chooseInFolder([full1, system5], '/b', undefined),
-      /several databases: neo4j, system/,
-    );
-    assert.throws(() => chooseInFolder([full1], '/b', 'other'), { code: 'GK_NOT_FOUND' });
-    assert.throws(() => chooseInFolder([], '/b', undefined), { code: 'GK_NOT_FOUND' });
-    assert.throws(() => chooseInFolder([full1, diff2], '/b', 'neo4j'), { code: 'GK_UNSUPPORTED' });
-    assert.equal(chooseInFolder([full1, empty3], '/b', 'neo4j').path, '/b/1');
+    assert.deepEqual(paths(selectArtifacts(all, { json: false, latestBackup: true })), ['/b/4', '/b/5']);
   });
 });
 

@@ -26,6 +26,7 @@ function goodIndex(): ArtifactIndex {
     fence: { logVersion: '0', offsetBytes: '128', appendIndex: '1', checkpointFile: 'checkpoint.0' },
     end: { logVersion: '0', offsetBytes: '500' },
     highestChecksum: 7,
+    latestCommitMillis: '1700000000000',
     leftOut: [],
     frames: [
       [0, 100, 100, 1],

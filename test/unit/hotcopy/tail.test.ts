@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { ContinuityCheck } from '../../../src/chain/continuity.ts';
 import type { StoreId } from '../../../src/formats/storeid.ts';
 import { LOG_HEADER_BYTES } from '../../../src/formats/txlog/header.ts';
 import type { LogTransaction } from '../../../src/formats/txlog/transactions.ts';
 import { type Fence, readFence } from '../../../src/hotcopy/fence.ts';
 import { LogPins } from '../../../src/hotcopy/logfolder.ts';
-import { ContinuityCheck, readTail, type Tail } from '../../../src/hotcopy/tail.ts';
+import { readTail, type Tail, tailStartOf } from '../../../src/hotcopy/tail.ts';
 import { MIB } from '../../../src/limits.ts';
 import { fixture, LINES, type Line, LOG_FIXTURE, storeIdOf, transactionsOf } from '../../fixtures/lines.ts';
 import {
@@ -59,7 +60,7 @@ async function readTailOf(folder: string, storeId: StoreId, signal?: AbortSignal
   const pins = new LogPins(folder, fence.checkpoint.position.logVersion);
   await pins.refresh();
   try {
-    return await readTail(pins.pinned(), fence, storeId, signal);
+    return await readTail(pins.pinned(), tailStartOf(fence), storeId, signal);
   } finally {
     await pins.close();
   }
@@ -374,7 +375,7 @@ describe('continuity', () => {
   });
 
   test('counts what follows', () => {
-    const check = new ContinuityCheck({ appendIndex: 5n, checksum: 55 });
+    const check = new ContinuityCheck({ appendIndex: 5n, checksum: 55, commitTimeMillis: 0n });
     assert.deepEqual([check.appendIndex, check.checksum, check.count], [5n, 55, 0n]);
     check.accept(transaction(6n, 66, 55));
     check.accept(transaction(7n, 77));
@@ -383,30 +384,30 @@ describe('continuity', () => {
 
   test('refuses a gap, a repetition, and another predecessor', () => {
     const next = (): ContinuityCheck => {
-      const check = new ContinuityCheck({ appendIndex: 5n, checksum: 55 });
+      const check = new ContinuityCheck({ appendIndex: 5n, checksum: 55, commitTimeMillis: 0n });
       check.accept(transaction(6n, 66));
       return check;
     };
     assert.throws(() => next().accept(transaction(8n, 88)), failure('GK_STORE_DAMAGED', /gap/));
     assert.throws(() => next().accept(transaction(6n, 66)), failure('GK_STORE_DAMAGED'));
     assert.throws(() => next().accept(transaction(7n, 77, 65)), failure('GK_STORE_DAMAGED', /after/));
-    const first = new ContinuityCheck({ appendIndex: 5n, checksum: 55 });
+    const first = new ContinuityCheck({ appendIndex: 5n, checksum: 55, commitTimeMillis: 0n });
     assert.throws(() => first.accept(transaction(7n, 77)), failure('GK_STORE_DAMAGED', /gap/));
   });
 
   test('may begin before the transaction that the checkpoint names, but must pass that very one', () => {
-    const check = new ContinuityCheck({ appendIndex: 5n, checksum: 55 });
+    const check = new ContinuityCheck({ appendIndex: 5n, checksum: 55, commitTimeMillis: 0n });
     check.accept(transaction(4n, 44));
     assert.throws(() => check.requireFence(), failure('GK_STORE_DAMAGED', /before 5/));
     assert.throws(() => check.accept(transaction(5n, 54)), failure('GK_STORE_DAMAGED', /another one/));
-    const right = new ContinuityCheck({ appendIndex: 5n, checksum: 55 });
+    const right = new ContinuityCheck({ appendIndex: 5n, checksum: 55, commitTimeMillis: 0n });
     right.accept(transaction(4n, 44));
     right.accept(transaction(5n, 55));
     right.requireFence();
   });
 
   test('right behind the fence it must follow the transaction that the checkpoint names', () => {
-    const check = new ContinuityCheck({ appendIndex: 5n, checksum: 55 });
+    const check = new ContinuityCheck({ appendIndex: 5n, checksum: 55, commitTimeMillis: 0n });
     assert.throws(() => check.accept(transaction(6n, 66, 54)), failure('GK_STORE_DAMAGED'));
   });
 });

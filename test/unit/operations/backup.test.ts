@@ -1,22 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  existsSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, readFileSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { GraphkeepError } from '../../../src/errors.ts';
 import { storeIdHash } from '../../../src/formats/storeid.ts';
 import { KIB, MIB } from '../../../src/limits.ts';
 import type { DatabaseFolders } from '../../../src/neo4j/folders.ts';
-import { backupDatabase, formatTime } from '../../../src/operations/backup.ts';
+import { formatTime } from '../../../src/operations/artifactfile.ts';
+import { backupDatabase } from '../../../src/operations/backup.ts';
 import { readDatabaseInfo } from '../../../src/operations/info.ts';
 import { inspectArtifacts } from '../../../src/operations/inspect.ts';
 import type { BackupOptions, ProgressListener } from '../../../src/operations/types.ts';
@@ -29,6 +22,7 @@ import {
   filesBelow,
   isRoot,
   makeFolder,
+  namesIn,
   openFilesBelow,
   smallFileSystem,
   temporaryFolder,
@@ -53,7 +47,14 @@ function makeSetting(
 }
 
 function optionsFor(target: string, more: Partial<BackupOptions> = {}): BackupOptions {
-  return { targetDirectory: target, compress: true, compressionLevel: 1, keepFailed: false, ...more };
+  return {
+    targetDirectory: target,
+    compress: true,
+    compressionLevel: 1,
+    keepFailed: false,
+    type: 'FULL',
+    ...more,
+  };
 }
 
 const NAME = /^neo4j-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.backup$/;
@@ -66,10 +67,10 @@ for (const line of LINES) {
       const result = await backupDatabase(source, optionsFor(target, { compress }));
       assert.deepEqual(filesBelow(join(root, 'data')), before, 'the source is as it was');
       assert.deepEqual(
-        readdirSync(target).map((name) => NAME.test(name)),
+        namesIn(target).map((name) => NAME.test(name)),
         [true],
       );
-      assert.equal(result.artifactPath, join(target, readdirSync(target)[0]!));
+      assert.equal(result.artifactPath, join(target, namesIn(target)[0]!));
       assert.equal(result.artifactBytes, readFileSync(result.artifactPath).length);
       assert.deepEqual(
         [result.lowestTransaction, result.highestTransaction, result.attempts, result.leftOut],
@@ -124,7 +125,7 @@ test('two backups in one second have two names', async (context) => {
   const second = await backupDatabase(source, optionsFor(target));
   assert.notEqual(second.artifactPath, first.artifactPath);
   assert.equal((await validateArtifact(second.artifactPath)).valid, true);
-  const taken = readdirSync(target).filter((name) => readFileSync(join(target, name), 'latin1') === 'taken');
+  const taken = namesIn(target).filter((name) => readFileSync(join(target, name), 'latin1') === 'taken');
   assert.ok(taken.length >= 2, 'what had the names is as it was');
 });
 
@@ -146,7 +147,7 @@ describe('what killed backups left', () => {
     const other = leavePartial(target, '.system.backup.cc.partial', HOUR_MS);
     const foreign = leavePartial(target, 'neo4j.backup.partial', HOUR_MS);
     const { artifactPath } = await backupDatabase(source, optionsFor(target));
-    const left = readdirSync(target).map((name) => join(target, name));
+    const left = namesIn(target).map((name) => join(target, name));
     assert.deepEqual(left.sort(), [artifactPath, young, other, foreign].sort());
   });
 
@@ -221,7 +222,7 @@ describe('a backup that fails publishes nothing and leaves nothing', () => {
     expected: (error: unknown) => boolean,
   ) {
     await assert.rejects(run, expected);
-    assert.deepEqual(readdirSync(setting.target), []);
+    assert.deepEqual(namesIn(setting.target), []);
     assert.deepEqual(openFilesBelow(setting.root), []);
   }
 
@@ -329,7 +330,7 @@ test('kept on request, a failed backup has a name that no command takes for an a
   const listener: ProgressListener = { progress: () => stop.abort(), notice: (text) => notices.push(text) };
   const options = optionsFor(setting.target, { keepFailed: true, signal: stop.signal, listener });
   await assert.rejects(backupDatabase(setting.source, options), failure('GK_INTERRUPTED'));
-  const [name, ...others] = readdirSync(setting.target);
+  const [name, ...others] = namesIn(setting.target);
   assert.deepEqual(others, []);
   assert.match(name!, /^neo4j-.*\.backup\.failed$/);
   assert.match(notices.join(), new RegExp(name!));

@@ -21,12 +21,12 @@ import { TAR_END_BYTES, tarPadding, writeTarHeader } from '../../../src/formats/
 import { MANDATORY_FILES } from '../../../src/hotcopy/storefiles.ts';
 import { KIB, MIB } from '../../../src/limits.ts';
 import type { DatabaseFolders } from '../../../src/neo4j/folders.ts';
-import { tryLock } from '../../../src/neo4j/locks.ts';
 import { backupDatabase } from '../../../src/operations/backup.ts';
 import { restoreDatabase } from '../../../src/operations/restore.ts';
 import type { RestoreOptions } from '../../../src/operations/types.ts';
 import { validateArtifact } from '../../../src/operations/validate.ts';
 import { Publication } from '../../../src/storage/local.ts';
+import { tryLock } from '../../../src/storage/locks.ts';
 import { foldersIn, makeDatabase, put } from '../../fixtures/database.ts';
 import {
   CHECKPOINT_FIXTURE,
@@ -79,6 +79,7 @@ async function makeSetting(
     compress: options.compress ?? true,
     compressionLevel: 1,
     keepFailed: false,
+    type: 'FULL',
   });
   const targetRoot = makeFolder(root, 'target');
   return { root, source, artifact: artifactPath, target: foldersIn(targetRoot), targetRoot };
@@ -141,6 +142,7 @@ test('what was restored can be backed up and restored again', async (context) =>
     compress: true,
     compressionLevel: 1,
     keepFailed: false,
+    type: 'FULL',
   });
   const second = foldersIn(makeFolder(setting.root, 'second'));
   await restoreDatabase({ artifactPath: again.artifactPath, target: second, overwriteDestination: false });
@@ -396,6 +398,7 @@ async function indexedArtifact(
     fence: { logVersion: '0', offsetBytes: '128', appendIndex: '32', checkpointFile: 'checkpoint.0' },
     end: { logVersion: '0', offsetBytes: '500' },
     highestChecksum: transactionsOf(fixture('5.26', LOG_FIXTURE)).at(-1)!.checksum,
+    latestCommitMillis: '1700000000000',
     leftOut: [],
   };
   await writer.begin({ ...descriptor, properties });

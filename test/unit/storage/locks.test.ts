@@ -5,8 +5,8 @@ import { existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wri
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, type TestContext, test } from 'node:test';
-import { isLocked, lockHolder, tryLock } from '../../../src/neo4j/locks.ts';
 import { exchangePaths } from '../../../src/neo4j/renames.ts';
+import { isLocked, lockHolder, tryLock } from '../../../src/storage/locks.ts';
 
 const root = mkdtempSync(path.join(os.tmpdir(), 'graphkeep-locks-'));
 const children = new Set<ChildProcess>();

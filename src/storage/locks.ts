@@ -1,7 +1,7 @@
 /**
- * The lock that a running Neo4j holds: Java's `FileChannel.tryLock` on `store_lock` and `database_lock`, which on
- * Linux is a POSIX record lock of the whole file. It is asked from the kernel itself, so it also sees a server in
- * another container of this host, which `/proc/locks` and pid files do not.
+ * POSIX record locks of whole files. A running Neo4j holds such a lock (Java's `FileChannel.tryLock` on `store_lock`
+ * and `database_lock`), and so does the lease of a folder of artifacts. They are asked from the kernel itself, so that
+ * a holder in another container of this host is seen, which `/proc/locks` and pid files do not show.
  *
  * Two properties of POSIX locks shape this file. They belong to the process: a lock that this process holds is never
  * "held" when it asks. And closing *any* descriptor of the file in this process drops the lock: therefore nothing
@@ -14,6 +14,7 @@ import { errnoError, errnoName, type FlockStructure, libraryCalls } from './libc
 
 const F_GETLK = 5;
 const F_SETLK = 6;
+const F_RDLCK = 0;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
 
@@ -21,6 +22,13 @@ export interface FileLock {
   readonly path: string;
   /** Gives the lock back; the second call does nothing. */
   release(): void;
+}
+
+export interface LockOptions {
+  /** Make the file when it is missing. */
+  readonly create: boolean;
+  /** Others may hold the lock in the same way, and nobody may hold it alone; such a lock needs no right to write. */
+  readonly shared?: boolean;
 }
 
 /** Locks of this process by device and inode, since one file may be reached by several paths. */
@@ -31,13 +39,13 @@ const heldByThisProcess = new Set<string>();
  * @throws GraphkeepError when the file cannot be opened, when the file system has no locks, or when this process
  * holds the lock already: taking it twice would drop it at the first release.
  */
-export function tryLock(path: string, options: { create: boolean }): FileLock | undefined {
+export function tryLock(path: string, options: LockOptions): FileLock | undefined {
   const calls = libraryCalls();
   refuseOwn(path);
-  const descriptor = openLockFile(path, options.create);
+  const descriptor = openLockFile(path, options);
   let keep = false;
   try {
-    const errno = calls.fcntl(descriptor, F_SETLK, wholeFile(F_WRLCK));
+    const errno = calls.fcntl(descriptor, F_SETLK, wholeFile(lockType(options)));
     // POSIX allows either of the two for "someone else has it".
     if (['EAGAIN', 'EACCES'].includes(errno === 0 ? '' : errnoName(errno))) return undefined;
     if (errno !== 0) throw wrapSystemError(errnoError(errno, 'fcntl', path), `lock ${path}`);
@@ -53,15 +61,21 @@ export function isLocked(path: string): boolean {
   return lockHolder(path) !== undefined;
 }
 
-/** The process that holds the lock; its id is 0 when it lives in another pid namespace (a container). */
-export function lockHolder(path: string): { processId: number } | undefined {
+/**
+ * The process that keeps others from the lock, or from a shared one; its id is 0 when it lives in another pid namespace
+ * (a container) or on another host.
+ */
+export function lockHolder(
+  path: string,
+  question: { shared?: boolean } = {},
+): { processId: number } | undefined {
   const calls = libraryCalls();
   const identity = identityOf(path);
   if (identity === undefined || heldByThisProcess.has(identity)) return undefined;
   const descriptor = openForQuestion(path);
   if (descriptor === undefined) return undefined;
   try {
-    const lock = wholeFile(F_WRLCK);
+    const lock = wholeFile(lockType(question));
     const errno = calls.fcntl(descriptor, F_GETLK, lock);
     if (errno !== 0) throw wrapSystemError(errnoError(errno, 'fcntl', path), `ask for the lock of ${path}`);
     return lock.l_type === F_UNLCK ? undefined : { processId: Math.max(lock.l_pid, 0) };
@@ -92,12 +106,15 @@ function refuseOwn(path: string): void {
   }
 }
 
-/** A write lock needs a descriptor that is open for writing. */
-function openLockFile(path: string, create: boolean): number {
-  const flags = constants.O_RDWR | (create ? constants.O_CREAT : 0);
+/** A write lock needs a descriptor that is open for writing; a shared one may do with one for reading. */
+function openLockFile(path: string, options: LockOptions): number {
+  const flags = constants.O_RDWR | (options.create ? constants.O_CREAT : 0);
   try {
     return openSync(path, flags, 0o644);
   } catch (error) {
+    const readable = options.shared === true && isErrno(error, 'EACCES', 'EPERM', 'EROFS');
+    const descriptor = readable ? openForQuestion(path) : undefined;
+    if (descriptor !== undefined) return descriptor;
     throw wrapSystemError(error, `open the lock file ${path}`);
   }
 }
@@ -119,6 +136,10 @@ function identityOf(path: string): string | undefined {
 
 function identityOfStatus(status: { dev: number; ino: number }): string {
   return `${status.dev}:${status.ino}`;
+}
+
+function lockType(options: { shared?: boolean }): number {
+  return options.shared === true ? F_RDLCK : F_WRLCK;
 }
 
 /** Start 0 and length 0 mean the whole file, however long it becomes; Java asks for 0 to 2^63-1, which overlaps. */

@@ -1,0 +1,200 @@
+/**
+ * Which artifacts build on which. Source: commands.md §2.3.
+ *
+ * A differential names the transaction it follows by number and checksum, so it joins exactly the artifacts that end
+ * with that transaction. Besides, the first differential of a chain may begin at or before the end of its full one: such
+ * a joint is known by numbers only, as long as nobody has read the log of the differential (src/chain/proof.ts does).
+ */
+import { type ArtifactSummary, isEmptyDifferential, newestFirst } from './catalogue.ts';
+
+/** A full artifact and the differentials that lead on from it, oldest first. */
+export interface Chain {
+  readonly full: ArtifactSummary;
+  /** Without empty ones. */
+  readonly differentials: readonly ArtifactSummary[];
+}
+
+/** Artifacts of one store of one database: only these can belong together. */
+export interface ArtifactGroup {
+  readonly database: string;
+  readonly databaseId: string;
+  readonly storeKey: string;
+  /** Newest first. */
+  readonly artifacts: readonly ArtifactSummary[];
+}
+
+/** Groups in the order of their newest artifacts. */
+export function groupArtifacts(artifacts: readonly ArtifactSummary[]): ArtifactGroup[] {
+  const groups = new Map<string, ArtifactSummary[]>();
+  for (const artifact of artifacts.toSorted(newestFirst)) {
+    const key = [artifact.database.toLowerCase(), artifact.databaseId, artifact.storeKey].join('|');
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [artifact]);
+    else group.push(artifact);
+  }
+  return [...groups.values()].map((members) => {
+    const { database, databaseId, storeKey } = members[0]!;
+    return { database, databaseId, storeKey, artifacts: members };
+  });
+}
+
+/** Last artifact of a chain: where it can be restored to. */
+export function tipOf(chain: Chain): ArtifactSummary {
+  return chain.differentials.at(-1) ?? chain.full;
+}
+
+/** Everything that must stay for the tip of the chain to be restorable. */
+export function artifactsOf(chain: Chain): ArtifactSummary[] {
+  return [chain.full, ...chain.differentials];
+}
+
+/** The differential begins with the very transaction after the last one of the artifact. */
+export function follows(differential: ArtifactSummary, artifact: ArtifactSummary): boolean {
+  const { parent } = differential;
+  return (
+    parent !== undefined &&
+    !isEmptyDifferential(artifact) &&
+    parent.appendIndex === artifact.highestTransaction &&
+    parent.checksum === artifact.highestChecksum
+  );
+}
+
+/**
+ * The differential holds the end of the full artifact inside its range, as far as the numbers tell. With
+ * `--prefer-diff-as-parent` that is how differentials go on past a full one that was taken between them.
+ */
+export function overlaps(differential: ArtifactSummary, full: ArtifactSummary): boolean {
+  const { parent } = differential;
+  return (
+    parent !== undefined &&
+    full.full &&
+    full.highestChecksum !== undefined &&
+    !isEmptyDifferential(differential) &&
+    parent.appendIndex < full.highestTransaction &&
+    full.highestTransaction <= differential.highestTransaction
+  );
+}
+
+/**
+ * Every chain that ends at `tip`, the one with the least to replay first. Chains with an overlap are there as well; whether
+ * their joint holds is to be proven before they are used.
+ * @param group artifacts of the tip's group, in any order
+ */
+export function chainsTo(tip: ArtifactSummary, group: readonly ArtifactSummary[]): Chain[] {
+  if (tip.full) return [{ full: tip, differentials: [] }];
+  const fulls = group.filter((artifact) => artifact.full);
+  const byEnd = byMark(differentialsOf(group), endOf);
+  const chains: Chain[] = [];
+  // From the tip backwards, each transaction once: copies of one artifact make several ways to the same place.
+  const successor = new Map<ArtifactSummary, ArtifactSummary | undefined>([[tip, undefined]]);
+  const seen = new Set<string>();
+  for (const differential of successor.keys()) {
+    const bases = fulls.filter((full) => follows(differential, full) || overlaps(differential, full));
+    for (const full of bases) chains.push({ full, differentials: pathFrom(differential, successor) });
+    const start = markText(differential.parent);
+    if (seen.has(start)) continue;
+    seen.add(start);
+    for (const parent of byEnd.get(start) ?? [])
+      if (!successor.has(parent)) successor.set(parent, differential);
+  }
+  return chains.toSorted((left, right) => highestFirst(left.full, right.full));
+}
+
+function differentialsOf(group: readonly ArtifactSummary[]): ArtifactSummary[] {
+  return group.filter((artifact) => !artifact.full && !isEmptyDifferential(artifact));
+}
+
+function markText(mark: { appendIndex: bigint; checksum: number | undefined } | undefined): string {
+  return `${mark?.appendIndex}:${mark?.checksum}`;
+}
+
+function endOf(artifact: ArtifactSummary): string {
+  return markText({ appendIndex: artifact.highestTransaction, checksum: artifact.highestChecksum });
+}
+
+function byMark(
+  artifacts: readonly ArtifactSummary[],
+  markOf: (artifact: ArtifactSummary) => string,
+): Map<string, ArtifactSummary[]> {
+  const found = new Map<string, ArtifactSummary[]>();
+  for (const artifact of artifacts) {
+    const list = found.get(markOf(artifact));
+    if (list === undefined) found.set(markOf(artifact), [artifact]);
+    else list.push(artifact);
+  }
+  return found;
+}
+
+/** Follows the links of a walk from `start` to where they end. */
+function pathFrom(
+  start: ArtifactSummary,
+  next: ReadonlyMap<ArtifactSummary, ArtifactSummary | undefined>,
+): ArtifactSummary[] {
+  const path: ArtifactSummary[] = [];
+  for (let at: ArtifactSummary | undefined = start; at !== undefined; at = next.get(at)) path.push(at);
+  return path;
+}
+
+function highestFirst(left: ArtifactSummary, right: ArtifactSummary): number {
+  if (left.highestTransaction !== right.highestTransaction) {
+    return left.highestTransaction > right.highestTransaction ? -1 : 1;
+  }
+  return newestFirst(left, right);
+}
+
+/**
+ * The chain that begins at a full artifact, as far as it leads. Where two differentials lead on (a copy, or a server that
+ * was set back and went another way), the one that reaches the newest artifact is taken.
+ */
+export function chainFrom(full: ArtifactSummary, group: readonly ArtifactSummary[]): Chain {
+  return walkFrom(full, differentialsByStart(group));
+}
+
+type ByStart = ReadonlyMap<string, readonly ArtifactSummary[]>;
+
+function differentialsByStart(group: readonly ArtifactSummary[]): ByStart {
+  return byMark(differentialsOf(group), (artifact) => markText(artifact.parent));
+}
+
+/** Differentials that a full artifact leads to, each with the one before it. */
+function reachedFrom(
+  full: ArtifactSummary,
+  byStart: ByStart,
+): Map<ArtifactSummary, ArtifactSummary | undefined> {
+  const predecessor = new Map<ArtifactSummary, ArtifactSummary | undefined>();
+  for (const candidates of byStart.values()) {
+    for (const candidate of candidates) {
+      if (follows(candidate, full) || overlaps(candidate, full)) predecessor.set(candidate, undefined);
+    }
+  }
+  for (const differential of predecessor.keys()) {
+    for (const next of byStart.get(endOf(differential)) ?? []) {
+      if (!predecessor.has(next)) predecessor.set(next, differential);
+    }
+  }
+  return predecessor;
+}
+
+function walkFrom(full: ArtifactSummary, byStart: ByStart): Chain {
+  const predecessor = reachedFrom(full, byStart);
+  const tip = [...predecessor.keys()].toSorted(newestFirst)[0];
+  return { full, differentials: tip === undefined ? [] : pathFrom(tip, predecessor).toReversed() };
+}
+
+export interface ChainSurvey {
+  /** One per full artifact, newest first. */
+  readonly chains: readonly Chain[];
+  /** Differentials that no full artifact leads to: nothing can be restored from them. */
+  readonly orphans: readonly ArtifactSummary[];
+}
+
+/** All chains of a group. An artifact may belong to several: two full ones may lead to the same differential. */
+export function surveyChains(group: readonly ArtifactSummary[]): ChainSurvey {
+  const byStart = differentialsByStart(group);
+  const fulls = group.filter((artifact) => artifact.full);
+  const reached = new Set(fulls.flatMap((full) => [...reachedFrom(full, byStart).keys()]));
+  return {
+    chains: fulls.map((full) => walkFrom(full, byStart)),
+    orphans: differentialsOf(group).filter((artifact) => !reached.has(artifact)),
+  };
+}

@@ -1,0 +1,288 @@
+/**
+ * `backup aggregate`: folds a chain into one full artifact, which restores faster, needs less space and is what stock tools
+ * load. The artifacts that it replaces go only after the result was published and every byte of it validated.
+ */
+import { mkdtemp, rm, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileVersionOf } from '../artifact/logmember.ts';
+import { readStoredFrame } from '../artifact/membersource.ts';
+import { type Artifact, corruptOnFormatError, openArtifact } from '../artifact/reader.ts';
+import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
+import { assembledBytes, assembledLog } from '../chain/assemble.ts';
+import { type ArtifactSummary, isEmptyDifferential, readCatalogue } from '../chain/catalogue.ts';
+import { artifactsOf, chainsTo, groupArtifacts, tipOf } from '../chain/chains.ts';
+import { windowOf } from '../chain/plan.ts';
+import { GraphkeepError, wrapSystemError } from '../errors.ts';
+import type { ArtifactIndex, IndexMember } from '../formats/artifact/index.ts';
+import { readFence } from '../hotcopy/fence.ts';
+import { METADATA_STORE } from '../hotcopy/storefiles.ts';
+import { recoverDatabase, type StockNeo4j } from '../neo4j/stock.ts';
+import { acquireLease } from '../storage/lease.ts';
+import { syncDirectory } from '../storage/local.ts';
+import { VERSION } from '../version.ts';
+import { ArtifactFile } from './artifactfile.ts';
+import { takeFullBackup } from './fullbackup.ts';
+import { type ChosenChain, chooseChain } from './plan.ts';
+import { restoreDatabase } from './restore.ts';
+import type { AggregateOptions, AggregateResult, ArtifactBackup, DatabaseFolders } from './types.ts';
+import { validateArtifact } from './validate.ts';
+
+/** @throws GK_CHAIN_BROKEN, GK_ARTIFACT_CORRUPT, GK_UNSUPPORTED, GK_NO_SPACE, … The inputs are then as they were. */
+export async function aggregateChain(options: AggregateOptions): Promise<AggregateResult> {
+  const startedMs = performance.now();
+  const chosen = await chooseChain(options);
+  const { full } = chosen.chain;
+  const facts = {
+    database: full.database,
+    inputs: artifactsOf(chosen.chain).map(({ path }) => path),
+    lowestTransaction: 1n,
+    highestTransaction: chosen.end.appendIndex,
+  };
+  const isDone = chosen.pieces.length === 0 && (full.recovered || options.stock === undefined);
+  if (isDone) {
+    const durationMs = Math.round(performance.now() - startedMs);
+    return {
+      ...facts,
+      artifactPath: full.path,
+      recovered: full.recovered,
+      aggregated: false,
+      removed: [],
+      durationMs,
+    };
+  }
+  const shared = await acquireLease(dirname(full.path), 'shared', leaseOptions(options));
+  let written: ArtifactBackup;
+  try {
+    written =
+      options.stock === undefined
+        ? await writeFolded(chosen, options)
+        : await writeRecovered(chosen, options, options.stock);
+    await proveResult(written.artifactPath, chosen, options);
+  } finally {
+    shared.release();
+  }
+  const removed = options.keepOldBackup ? [] : await removeInputs(chosen, written.artifactPath, options);
+  return {
+    ...facts,
+    artifactPath: written.artifactPath,
+    recovered: options.stock !== undefined,
+    aggregated: true,
+    removed,
+    durationMs: Math.round(performance.now() - startedMs),
+  };
+}
+
+function leaseOptions(options: AggregateOptions): { signal?: AbortSignal } {
+  return options.signal === undefined ? {} : { signal: options.signal };
+}
+
+/** The moment up to which the chain knows what happened, which the result keeps. */
+function timeSecondsOf(chosen: ChosenChain): bigint {
+  const { toTime } = windowOf(chosen.chain, chosen.group.artifacts);
+  return BigInt(Math.floor((toTime?.getTime() ?? Date.now()) / 1000));
+}
+
+/** The store files as they are stored, the log of the full artifact, and behind it the log of the differentials. */
+async function writeFolded(chosen: ChosenChain, options: AggregateOptions): Promise<ArtifactBackup> {
+  const { full } = chosen.chain;
+  const source = await openArtifact(full.path);
+  try {
+    const index = requireIndex(source);
+    const expectedBytes = (full.memberBytes ?? 0) + assembledBytes(chosen.pieces);
+    let doneBytes = 0;
+    const onBytes = (bytes: number): void => {
+      doneBytes += bytes;
+      const totalBytes = Math.max(expectedBytes, doneBytes);
+      options.listener?.progress({ phase: 'aggregating', doneBytes, totalBytes });
+    };
+    const form = { ...options, compress: index.codec === 'zstd', targetDirectory: dirname(full.path) };
+    return await ArtifactFile.create({ ...form, database: full.database, onBytes }, async (file) => {
+      const timeSeconds = timeSecondsOf(chosen);
+      const descriptor = {
+        ...source.descriptor,
+        timeSeconds,
+        highestAppendIndex: chosen.end.appendIndex,
+        recovered: false,
+        compressed: form.compress,
+      };
+      await file.writer.begin(descriptor);
+      await copyMembers(file.writer, source, index, chosen, options);
+      await file.writer.finish(descriptor, await indexFactsOf(chosen, index));
+      const artifactPath = await file.publish(timeSeconds);
+      return {
+        artifactPath,
+        artifactBytes: file.bytes,
+        members: file.writer.members,
+        lowestTransaction: 1n,
+        highestTransaction: chosen.end.appendIndex,
+        transactionsAfterFence: chosen.end.appendIndex - BigInt(index.fence?.appendIndex ?? 0),
+        leftOut: index.leftOut,
+      };
+    });
+  } finally {
+    await source.file.close();
+  }
+}
+
+function requireIndex({ index, file }: Artifact): ArtifactIndex {
+  if (index !== undefined) return index;
+  throw new GraphkeepError('GK_UNSUPPORTED', `${file.path} was written by another tool`, {
+    hint: 'aggregate it with the tool that wrote it, or with --engine=neo4j',
+  });
+}
+
+async function copyMembers(
+  writer: ArtifactWriter,
+  source: Artifact,
+  index: ArtifactIndex,
+  chosen: ChosenChain,
+  options: AggregateOptions,
+): Promise<void> {
+  const copy = (member: IndexMember): Promise<void> =>
+    writer.addStoredMember(member, (number) => storedFrame(source, index, number), options.signal);
+  const isLast = ({ path, kind }: IndexMember): boolean => path === METADATA_STORE || kind === 'checkpoint';
+  for (const member of index.members) if (!isLast(member)) await copy(member);
+  // Log members stand in ascending order (docs/formats/artifact.md §1.2).
+  const newestLog = index.members.findLast(({ kind }) => kind === 'log');
+  const lastVersion = newestLog === undefined ? 0n : fileVersionOf(newestLog.path);
+  for await (const logFile of assembledLog(chosen.pieces, lastVersion)) {
+    await writer.addMember(logFile, options.signal);
+  }
+  for (const member of index.members) if (isLast(member)) await copy(member);
+}
+
+function storedFrame(
+  source: Artifact,
+  index: ArtifactIndex,
+  number: number,
+): Promise<{ stored: Buffer; rawBytes: number }> {
+  return corruptOnFormatError(source.file.path, async () => ({
+    stored: await readStoredFrame(source.file, index, number),
+    rawBytes: index.frames[number]![2],
+  }));
+}
+
+async function indexFactsOf(chosen: ChosenChain, index: ArtifactIndex): Promise<IndexFacts> {
+  const { end } = tipOf(chosen.chain);
+  return {
+    writer: `graphkeep ${VERSION}`,
+    ...(index.fence === undefined ? {} : { fence: index.fence }),
+    end:
+      end === undefined
+        ? index.end
+        : { logVersion: String(end.logVersion), offsetBytes: String(end.offsetBytes) },
+    highestChecksum: chosen.end.checksum,
+    latestCommitMillis: String(chosen.latestCommitMillis),
+    leftOut: index.leftOut,
+  };
+}
+
+/** Restores the chain beside the artifacts, has Neo4j recover it, and backs that up as a database at rest. */
+async function writeRecovered(
+  chosen: ChosenChain,
+  options: AggregateOptions,
+  stock: StockNeo4j,
+): Promise<ArtifactBackup> {
+  const { full } = chosen.chain;
+  const parent = options.temporaryDirectory ?? dirname(full.path);
+  const scratch = await mkdtemp(join(parent, '.graphkeep-aggregate-')).catch((error: unknown) => {
+    throw wrapSystemError(error, `create a folder in ${parent}`);
+  });
+  try {
+    const target = foldersIn(scratch, full.database);
+    await restoreDatabase({ ...options, target, overwriteDestination: false });
+    options.listener?.notice('Neo4j recovers the database, which takes as long as the log is long');
+    await recoverDatabase(stock, target, {
+      scratchDirectory: scratch,
+      signal: options.signal,
+      pagecache: options.pagecache,
+    });
+    await refuseChangedEnd(target, chosen);
+    return await takeFullBackup(target, {
+      ...options,
+      compress: full.compressed,
+      targetDirectory: dirname(full.path),
+      timeSeconds: timeSecondsOf(chosen),
+    });
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+function foldersIn(scratch: string, name: string): DatabaseFolders {
+  return {
+    name,
+    storeDirectory: join(scratch, 'databases', name),
+    logDirectory: join(scratch, 'transactions', name),
+  };
+}
+
+/** A server that wrote transactions of its own would end the chain: later differentials follow the old end. */
+async function refuseChangedEnd(target: DatabaseFolders, chosen: ChosenChain): Promise<void> {
+  const { checkpoint } = await readFence(target.logDirectory);
+  const isSame =
+    checkpoint.appendIndex === chosen.end.appendIndex &&
+    checkpoint.transactionChecksum === chosen.end.checksum;
+  if (isSame) return;
+  throw new GraphkeepError(
+    'GK_STOCK_FAILED',
+    `recovery ended with transaction ${checkpoint.appendIndex} instead of ${chosen.end.appendIndex}`,
+    { hint: 'aggregate with --engine=none, which leaves recovery to the first start' },
+  );
+}
+
+async function proveResult(path: string, chosen: ChosenChain, options: AggregateOptions): Promise<void> {
+  const { valid, problems, highestTransaction } = await validateArtifact(path, options);
+  if (valid && highestTransaction === chosen.end.appendIndex) return;
+  await unlink(path);
+  throw new GraphkeepError(
+    'GK_ARTIFACT_CORRUPT',
+    `the aggregated artifact was not right and was removed: ${problems[0] ?? 'it ends elsewhere'}`,
+    { hint: 'run: graphkeep backup validate <folder>; the artifacts are as they were' },
+  );
+}
+
+/**
+ * Removes what the result replaces, the last differential first: whatever is left after a kill is a whole chain. What
+ * another artifact still needs (one that a server wrote after it was set back) stays.
+ */
+async function removeInputs(
+  chosen: ChosenChain,
+  resultPath: string,
+  options: AggregateOptions,
+): Promise<string[]> {
+  const directory = dirname(resultPath);
+  const lease = await acquireLease(directory, 'exclusive', leaseOptions(options));
+  try {
+    const { artifacts } = await readCatalogue(directory, options.signal);
+    const group = groupArtifacts(artifacts).find(({ artifacts: all }) =>
+      all.some(({ path }) => path === resultPath),
+    );
+    const inputs = new Set(artifactsOf(chosen.chain).map(({ path }) => path));
+    const removable = withoutNeeded(group?.artifacts ?? [], inputs);
+    const removed: string[] = [];
+    for (const { path } of artifactsOf(chosen.chain).toReversed()) {
+      if (!removable.has(path) || path === resultPath) continue;
+      await unlink(path).catch((error: unknown) => {
+        throw wrapSystemError(error, `remove ${path}`);
+      });
+      removed.push(path);
+    }
+    await syncDirectory(directory);
+    return removed;
+  } finally {
+    lease.release();
+  }
+}
+
+function withoutNeeded(group: readonly ArtifactSummary[], inputs: ReadonlySet<string>): Set<string> {
+  const removable = new Set(inputs);
+  const others = group.filter((artifact) => !inputs.has(artifact.path) && !isEmptyDifferential(artifact));
+  for (const other of others) {
+    const left = group.filter(({ path }) => !removable.has(path));
+    const [needed] = chainsTo(other, group);
+    if (needed === undefined || chainsTo(other, left).length > 0) continue;
+    for (const { path } of artifactsOf(needed)) removable.delete(path);
+  }
+  return removable;
+}

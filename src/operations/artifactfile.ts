@@ -1,0 +1,119 @@
+/**
+ * How an artifact comes into its folder: written under a temporary name that its writer has locked, published under the
+ * first free name, or taken away again. The same for every operation that makes one.
+ */
+import { rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ArtifactWriter } from '../artifact/writer.ts';
+import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
+import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
+import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
+import { type FileLock, tryLock } from '../storage/locks.ts';
+import type { ArtifactForm, OperationContext } from './types.ts';
+
+export async function requireDirectory(path: string): Promise<void> {
+  const status = await stat(path).catch((error: unknown) => {
+    throw wrapSystemError(error, `find the target folder ${path}`);
+  });
+  if (!status.isDirectory()) throw new GraphkeepError('GK_NOT_FOUND', `the target ${path} is not a folder`);
+}
+
+export interface ArtifactFileOptions extends ArtifactForm, OperationContext {
+  readonly targetDirectory: string;
+  readonly database: string;
+  /** Told of every member byte that was read. */
+  readonly onBytes?: (bytes: number) => void;
+}
+
+/** An artifact under way. */
+export class ArtifactFile {
+  readonly writer: ArtifactWriter;
+  readonly #publication: Publication;
+  readonly #options: ArtifactFileOptions;
+
+  private constructor(publication: Publication, options: ArtifactFileOptions) {
+    this.#publication = publication;
+    this.#options = options;
+    const level = options.compress ? options.compressionLevel : undefined;
+    this.writer = new ArtifactWriter(publication, level, options.onBytes);
+  }
+
+  /** Runs `work`; unless it ends well, nothing stays that looks like an artifact. */
+  static async create<Result>(
+    options: ArtifactFileOptions,
+    work: (file: ArtifactFile) => Promise<Result>,
+  ): Promise<Result> {
+    const { targetDirectory, database } = options;
+    const partialName = `${database}.backup`;
+    await removeStalePartials(targetDirectory, partialName);
+    const publication = await Publication.create(targetDirectory, partialName);
+    const lock = tryLockIfPossible(publication.partialPath);
+    const file = new ArtifactFile(publication, options);
+    try {
+      return await work(file);
+    } catch (error) {
+      await file.#abandon();
+      throw error;
+    } finally {
+      lock?.release();
+    }
+  }
+
+  get bytes(): number {
+    return this.#publication.bytes;
+  }
+
+  /** The name carries whole seconds: when it is taken, the next second is waited for. */
+  async publish(timeSeconds: bigint): Promise<string> {
+    const { targetDirectory, database, signal } = this.#options;
+    for (let timeMs = Number(timeSeconds) * 1000; ; timeMs += 1000) {
+      throwIfAborted(signal);
+      const path = join(targetDirectory, `${database}-${formatTime(new Date(timeMs))}.backup`);
+      if (await this.#publication.publish(path)) return path;
+      await sleep(Math.max(0, timeMs + 1000 - Date.now()));
+    }
+  }
+
+  /** With `keepFailed` the partial file stays, under a name that no command takes for an artifact. */
+  async #abandon(): Promise<void> {
+    await this.writer.abandon();
+    const { database, keepFailed, listener } = this.#options;
+    const keepAs = `${database}-${formatTime(new Date())}.backup${FAILED_SUFFIX}`;
+    const kept = await this.#publication.discard(keepFailed ? keepAs : undefined);
+    if (kept !== undefined) listener?.notice(`the failed backup was kept as ${kept}`);
+  }
+}
+
+/**
+ * Removes what killed backups of this database left. A file that is being written is locked by its writer, on this
+ * host or, over a shared file system, on another; only one that can be locked here, and that was not just created, is
+ * nobody's.
+ */
+async function removeStalePartials(directory: string, partialName: string): Promise<void> {
+  for (const entry of await readFolder(directory)) {
+    const isPartial = entry.name.startsWith(`.${partialName}.`) && entry.name.endsWith(PARTIAL_SUFFIX);
+    if (!isPartial || !entry.isFile()) continue;
+    const path = join(directory, entry.name);
+    const status = await stat(path).catch(() => undefined);
+    if (status === undefined || Date.now() - status.mtimeMs < STALE_PARTIAL_AGE_MS) continue;
+    const lock = tryLockIfPossible(path);
+    if (lock === undefined) continue;
+    await rm(path, { force: true });
+    lock.release();
+  }
+}
+
+/** Some file systems have no locks: then nothing is ever taken for stale, and nothing else depends on it. */
+function tryLockIfPossible(path: string): FileLock | undefined {
+  try {
+    return tryLock(path, { create: false });
+  } catch {
+    return undefined;
+  }
+}
+
+/** UTC, as the name of an artifact carries it: `2026-11-21T12-43-07`. */
+export function formatTime(time: Date): string {
+  return time.toISOString().slice(0, 19).replaceAll(':', '-');
+}

@@ -1,0 +1,181 @@
+/**
+ * A differential artifact: the transactions after its parent's highest one. First it is decided which artifact of the
+ * folder can be the parent (commands.md §2.3), and whether the server still has everything that comes after it.
+ */
+import type { IndexFacts } from '../artifact/writer.ts';
+import { type ArtifactSummary, isEmptyDifferential, newestFirst, storeKeyOf } from '../chain/catalogue.ts';
+import { chainsTo } from '../chain/chains.ts';
+import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
+import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
+import { formatUuid, type Neostore } from '../formats/neostore.ts';
+import type { LogPosition } from '../formats/txlog/checkpoint.ts';
+import type { LogAfter, Search } from '../hotcopy/logafter.ts';
+import { endOfTail } from '../hotcopy/logmembers.ts';
+import type { Tail } from '../hotcopy/tail.ts';
+import { VERSION } from '../version.ts';
+import { ArtifactFile } from './artifactfile.ts';
+import { RateLimit } from './ratelimit.ts';
+import type { ArtifactBackup, BackupOptions, DatabaseFolders, FullBecause } from './types.ts';
+
+/** An artifact that can be followed, and where its last transaction lies in the log of the server. */
+export interface FollowableParent {
+  readonly artifact: ArtifactSummary;
+  readonly position: LogPosition;
+}
+
+/**
+ * The parent of the next differential, or why there is none. With `preferDifferential` the newest differential comes
+ * first, which keeps every transaction in differentials although full ones are taken in between.
+ * @param artifacts of the target folder
+ */
+export async function findParent(
+  log: LogAfter,
+  source: DatabaseFolders,
+  artifacts: readonly ArtifactSummary[],
+  options: Pick<BackupOptions, 'preferDifferentialAsParent' | 'targetDirectory' | 'signal'>,
+): Promise<FollowableParent | FullBecause> {
+  const named = artifacts.filter(({ database }) => database.toLowerCase() === source.name.toLowerCase());
+  const group = named.filter((artifact) => isOfStore(artifact, log.neostore));
+  const usable = group.filter((artifact) => !isEmptyDifferential(artifact)).toSorted(newestFirst);
+  const newest = usable[0];
+  if (newest === undefined) return nothingToFollow(source, options.targetDirectory, named.length > 0);
+  const preferred = options.preferDifferentialAsParent ? usable.find(({ full }) => !full) : undefined;
+  let because: FullBecause | undefined;
+  for (const candidate of new Set([preferred ?? newest, newest])) {
+    const answer = await tryParent(log, candidate, group, options.signal);
+    if ('artifact' in answer) return answer;
+    because ??= answer;
+  }
+  return because!;
+}
+
+function isOfStore(artifact: ArtifactSummary, neostore: Neostore): boolean {
+  const databaseUuid = neostore.databaseUuid ?? neostore.externalStoreUuid;
+  return (
+    artifact.storeKey === storeKeyOf(neostore.storeId) && artifact.databaseId === formatUuid(databaseUuid)
+  );
+}
+
+function nothingToFollow(source: DatabaseFolders, directory: string, othersAreThere: boolean): FullBecause {
+  return othersAreThere
+    ? {
+        reason: 'otherStore',
+        message:
+          `the artifacts of ${source.name} in ${directory} are of another store: ` +
+          'the database was created anew, or is another one of that name',
+      }
+    : { reason: 'noChain', message: `there is no artifact of ${source.name} in ${directory} yet` };
+}
+
+async function tryParent(
+  log: LogAfter,
+  artifact: ArtifactSummary,
+  group: readonly ArtifactSummary[],
+  signal: AbortSignal | undefined,
+): Promise<FollowableParent | FullBecause> {
+  const { path, highestTransaction, highestChecksum } = artifact;
+  if (highestChecksum === undefined) {
+    return {
+      reason: 'foreign',
+      message: `${path} was written by another tool and does not say what follows it`,
+    };
+  }
+  if (chainsTo(artifact, group).length === 0) {
+    return { reason: 'chainBroken', message: `no full artifact leads to ${path}` };
+  }
+  const mark = { appendIndex: highestTransaction, checksum: highestChecksum };
+  const search = await log.find(mark, artifact.end, signal);
+  return search.status === 'found' ? { artifact, position: search.position } : unfollowable(artifact, search);
+}
+
+function unfollowable(artifact: ArtifactSummary, search: Exclude<Search, { status: 'found' }>): FullBecause {
+  const ends = `${artifact.path} ends with transaction ${artifact.highestTransaction}`;
+  if (search.status === 'pruned') {
+    const message =
+      `${ends}, and the server has pruned its log up to ${search.lowestAvailable - 1n}: back up more often, ` +
+      'or raise db.tx_log.rotation.retention_policy';
+    return { reason: 'pruned', message };
+  }
+  return {
+    reason: 'diverged',
+    message: `${ends}, which the log of the server does not hold: it was set back`,
+  };
+}
+
+/** @throws GK_SOURCE_MOVED when the server pruned what is needed meanwhile, GK_STORE_DAMAGED, … */
+export async function takeDifferential(
+  log: LogAfter,
+  parent: FollowableParent,
+  source: DatabaseFolders,
+  options: BackupOptions,
+): Promise<ArtifactBackup> {
+  const rate = new RateLimit(options.rateBytesPerSecond, options.signal);
+  const { highestTransaction, highestChecksum, latestCommit } = parent.artifact;
+  const mark = { appendIndex: highestTransaction, checksum: highestChecksum! };
+  // Before the log is read: the time of an artifact says up to when it knows what happened.
+  const timeSeconds = BigInt(Math.floor(Date.now() / 1000));
+  const commitTimeMillis = BigInt(latestCommit?.getTime() ?? 0);
+  const tail = await log.readFrom(mark, parent.position, commitTimeMillis, options.signal);
+  const members = await log.members(tail);
+  const totalBytes = members.reduce((sum, member) => sum + member.bytes, 0);
+  let doneBytes = 0;
+  const onBytes = (bytes: number): void => {
+    doneBytes += bytes;
+    options.listener?.progress({
+      phase: 'copying the log',
+      doneBytes,
+      totalBytes: Math.max(totalBytes, doneBytes),
+    });
+  };
+  const descriptor = describe(log, source, tail, timeSeconds, options);
+  return ArtifactFile.create({ ...options, database: source.name, onBytes }, async (file) => {
+    await file.writer.begin(descriptor);
+    for (const member of members) await file.writer.addMember(rate.limited(member), options.signal);
+    await file.writer.finish(descriptor, indexFacts(parent, tail));
+    const artifactPath = await file.publish(timeSeconds);
+    return {
+      artifactPath,
+      artifactBytes: file.bytes,
+      members: file.writer.members,
+      lowestTransaction: descriptor.lowestAppendIndex,
+      highestTransaction: descriptor.highestAppendIndex,
+      transactionsAfterFence: tail.transactions,
+      leftOut: [],
+    };
+  });
+}
+
+function describe(
+  log: LogAfter,
+  source: DatabaseFolders,
+  tail: Tail,
+  timeSeconds: bigint,
+  options: BackupOptions,
+): ArtifactDescriptor {
+  const { neostore } = log;
+  const isEmpty = tail.transactions === 0n;
+  return {
+    storeId: neostore.storeId,
+    databaseUuid: neostore.databaseUuid ?? neostore.externalStoreUuid,
+    databaseName: source.name,
+    timeSeconds,
+    lowestAppendIndex: isEmpty ? 0n : tail.appendIndexBefore + 1n,
+    highestAppendIndex: isEmpty ? 0n : tail.highestAppendIndex,
+    recovered: false,
+    compressed: options.compress,
+    full: false,
+    properties: new Map([[INDEX_PROPERTY, Buffer.from(VERSION, 'utf8')]]),
+  };
+}
+
+function indexFacts(parent: FollowableParent, tail: Tail): IndexFacts {
+  const { highestTransaction, highestChecksum } = parent.artifact;
+  return {
+    writer: `graphkeep ${VERSION}`,
+    parent: { appendIndex: String(highestTransaction), checksum: highestChecksum! },
+    end: endOfTail(tail),
+    highestChecksum: tail.highestChecksum,
+    latestCommitMillis: String(tail.latestCommitMillis),
+    leftOut: [],
+  };
+}

@@ -1,0 +1,309 @@
+/**
+ * `backup expire`: removes the artifacts of a folder that a retention policy does not keep. What is kept is decided by
+ * src/chain/retention.ts; this file owns when it may be acted upon: under the lease of the folder, on a catalogue that was
+ * read under it, not while something looks wrong, and in an order that a kill at any moment leaves harmless.
+ */
+import { unlink } from 'node:fs/promises';
+import { basename } from 'node:path';
+import {
+  type ArtifactSummary,
+  type Catalogue,
+  readCatalogue,
+  type UnreadableArtifact,
+} from '../chain/catalogue.ts';
+import {
+  buildsOn,
+  checkPolicy,
+  type KeptArtifact,
+  planRetention,
+  type RetentionOptions,
+  type RetentionPlan,
+  type RetentionPolicy,
+} from '../chain/retention.ts';
+import { GraphkeepError, isErrno, throwIfAborted, wrapSystemError } from '../errors.ts';
+import { EXPIRE_ATTEMPTS_MAX } from '../limits.ts';
+import { databaseMatcher } from '../neo4j/glob.ts';
+import { acquireLease } from '../storage/lease.ts';
+import { syncDirectory } from '../storage/local.ts';
+import type { OperationContext } from './types.ts';
+import { validateArtifact } from './validate.ts';
+
+export const SIZE_DROP_PERCENT_DEFAULT = 50;
+
+export interface ExpireOptions extends OperationContext {
+  /** The folder of the artifacts. */
+  readonly directory: string;
+  /** Name or pattern; all databases of the folder when absent. */
+  readonly database?: string;
+  readonly policy: RetentionPolicy;
+  /** false: only the plan is made. */
+  readonly confirm: boolean;
+  /** 1 to 100: a newest full artifact that lost more than this against the one before it is suspicious. */
+  readonly sizeDropPercent?: number;
+  /** Act although the newest full artifact is suspiciously small. */
+  readonly allowSmaller?: boolean;
+  readonly removeOrphans?: boolean;
+  /** Read every byte of the newest full artifact that is kept before anything is removed. */
+  readonly verify?: boolean;
+  /** The moment the policy is applied at; the clock's when absent. */
+  readonly now?: Date;
+  readonly leaseWaitMs?: number;
+  readonly isProven?: RetentionOptions['isProven'];
+}
+
+export interface ExpireDatabaseResult {
+  readonly database: string;
+  /** Newest first. */
+  readonly kept: readonly KeptArtifact[];
+  /** What the policy does not keep, in the order of deletion. */
+  readonly planned: readonly ArtifactSummary[];
+  /** The part of `planned` that is gone; empty without `confirm`. */
+  readonly removed: readonly ArtifactSummary[];
+  readonly orphans: readonly ArtifactSummary[];
+  readonly warnings: readonly string[];
+  /** Why not all of `planned` was removed. */
+  readonly error?: GraphkeepError;
+}
+
+export interface ExpireResult {
+  readonly confirmed: boolean;
+  /** By name. */
+  readonly databases: readonly ExpireDatabaseResult[];
+  /** Never touched; nobody knows whose they are. */
+  readonly unreadable: readonly UnreadableArtifact[];
+}
+
+interface DatabasePlan extends RetentionPlan {
+  readonly database: string;
+  /** Why the newest full artifact is suspicious. */
+  readonly suspicion: string | undefined;
+  readonly warnings: readonly string[];
+}
+
+interface FolderPlan {
+  readonly databases: readonly DatabasePlan[];
+  readonly unreadable: readonly UnreadableArtifact[];
+}
+
+/**
+ * Applies a policy to every database of a folder, each on its own: what keeps one from being done is its `error`.
+ * @throws GK_USAGE; GK_NOT_FOUND when the folder has no artifact of the database; GK_IN_USE while a backup runs;
+ * GK_NO_PERMISSION or GK_UNSUPPORTED where there can be no lease; GK_INTERRUPTED before anything was removed
+ */
+export async function expireArtifacts(options: ExpireOptions): Promise<ExpireResult> {
+  checkOptions(options);
+  const verdicts = new Map<string, GraphkeepError | undefined>();
+  for (let attempt = 1; attempt <= EXPIRE_ATTEMPTS_MAX; attempt++) {
+    const plan = await makePlan(options);
+    if (!options.confirm || plan.databases.every(({ removed }) => removed.length === 0)) {
+      return resultOf(plan, options, new Map());
+    }
+    // Before the lease is taken, since it takes as long as reading a backup does, and backups would have to wait.
+    await verifyNewest(plan, options, verdicts);
+    const result = await removeUnderLease(options, verdicts);
+    if (result !== undefined) return result;
+  }
+  throw new GraphkeepError(
+    'GK_IN_USE',
+    `${options.directory} got a new full artifact each time the newest one had been verified`,
+    { hint: 'run the command again' },
+  );
+}
+
+function checkOptions(options: ExpireOptions): void {
+  checkPolicy(options.policy);
+  const percent = options.sizeDropPercent ?? SIZE_DROP_PERCENT_DEFAULT;
+  if (!(percent >= 1 && percent <= 100)) {
+    throw new GraphkeepError('GK_USAGE', `the size drop is a percentage from 1 to 100, not ${percent}`);
+  }
+}
+
+/** undefined when there is a full artifact now that was not verified. */
+async function removeUnderLease(
+  options: ExpireOptions,
+  verdicts: ReadonlyMap<string, GraphkeepError | undefined>,
+): Promise<ExpireResult | undefined> {
+  const lease = await acquireLease(options.directory, 'exclusive', {
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    ...(options.leaseWaitMs === undefined ? {} : { waitMs: options.leaseWaitMs }),
+  });
+  try {
+    // A backup may have ended since the first look, and its parent must stay.
+    const plan = await makePlan(options);
+    if (options.verify === true && !toBeVerified(plan).every(({ path }) => verdicts.has(path))) {
+      return undefined;
+    }
+    const outcomes = new Map<string, RemovalOutcome>();
+    for (const database of plan.databases) {
+      const refusal = refusalOf(database, options, verdicts);
+      const outcome =
+        refusal === undefined ? await removeInOrder(database, options) : { removed: [], error: refusal };
+      outcomes.set(database.database, outcome);
+    }
+    return resultOf(plan, options, outcomes);
+  } finally {
+    lease.release();
+  }
+}
+
+async function makePlan(options: ExpireOptions): Promise<FolderPlan> {
+  const catalogue = await readCatalogue(options.directory, options.signal);
+  const { unreadable } = catalogue;
+  const byName = Map.groupBy(catalogue.artifacts, ({ database }) => database.toLowerCase());
+  const matches = options.database === undefined ? () => true : databaseMatcher(options.database);
+  const names = [...byName.keys()].filter((name) => matches(name)).toSorted();
+  if (names.length === 0) throw nothingFound(options, catalogue);
+  const now = options.now ?? new Date();
+  const databases = names.map((name) => planDatabase(name, byName.get(name)!, unreadable, now, options));
+  return { databases, unreadable };
+}
+
+function nothingFound(options: ExpireOptions, { unreadable }: Catalogue): GraphkeepError {
+  const whose = options.database === undefined ? '' : ` of database '${options.database}'`;
+  const files = unreadable.length === 0 ? '' : `, and ${unreadable.length} that cannot be read`;
+  return new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${options.directory}${files}`);
+}
+
+function planDatabase(
+  database: string,
+  artifacts: readonly ArtifactSummary[],
+  unreadable: readonly UnreadableArtifact[],
+  now: Date,
+  options: ExpireOptions,
+): DatabasePlan {
+  // A file that cannot be read may be the very one that leads to what looks like an orphan.
+  const removeOrphans = options.removeOrphans === true && unreadable.length === 0;
+  const { isProven } = options;
+  const plan = planRetention(artifacts, options.policy, now, {
+    removeOrphans,
+    ...(isProven === undefined ? {} : { isProven }),
+  });
+  const percent = options.sizeDropPercent ?? SIZE_DROP_PERCENT_DEFAULT;
+  const suspicion = plan.removed.length === 0 ? undefined : sizeDrop(artifacts, percent, now);
+  const warnings = suspicion === undefined ? [] : [suspicion];
+  if (options.removeOrphans === true && !removeOrphans && plan.orphans.length > 0) {
+    warnings.push('orphans stay, because a file of the folder cannot be read: it may be what leads to them');
+  }
+  return { ...plan, database, suspicion, warnings };
+}
+
+/** Files as they are restored, since whether they were compressed says nothing about the database. */
+function sizeDrop(artifacts: readonly ArtifactSummary[], percent: number, now: Date): string | undefined {
+  const [newest, before] = artifacts
+    .filter(({ full, indexed, time }) => full && indexed && time !== undefined && time <= now)
+    .toSorted((left, right) => right.time!.getTime() - left.time!.getTime());
+  if (newest === undefined || before === undefined) return undefined;
+  const newestBytes = newest.memberBytes ?? newest.bytes;
+  const beforeBytes = before.memberBytes ?? before.bytes;
+  if (newestBytes * 100 >= beforeBytes * (100 - percent)) return undefined;
+  return (
+    `the newest full artifact ${basename(newest.path)} holds ${newestBytes} bytes, ` +
+    `the one before it, ${basename(before.path)}, ${beforeBytes}: more than ${percent} % is gone`
+  );
+}
+
+/** The newest full artifact of each database from which something goes. */
+function toBeVerified(plan: FolderPlan): ArtifactSummary[] {
+  return plan.databases.flatMap(({ kept, removed }) => {
+    const newest = kept.find(({ artifact }) => artifact.full && artifact.indexed)?.artifact;
+    return newest === undefined || removed.length === 0 ? [] : [newest];
+  });
+}
+
+async function verifyNewest(
+  plan: FolderPlan,
+  options: ExpireOptions,
+  verdicts: Map<string, GraphkeepError | undefined>,
+): Promise<void> {
+  if (options.verify !== true) return;
+  for (const { path } of toBeVerified(plan)) {
+    if (verdicts.has(path)) continue;
+    const { valid, problems } = await validateArtifact(path, options);
+    verdicts.set(path, valid ? undefined : notValid(path, problems));
+  }
+}
+
+function notValid(path: string, problems: readonly string[]): GraphkeepError {
+  return new GraphkeepError(
+    'GK_ARTIFACT_CORRUPT',
+    `nothing was removed: the newest full artifact ${path} is not valid: ${problems[0]}`,
+    { hint: 'take a new full backup first' },
+  );
+}
+
+function refusalOf(
+  plan: DatabasePlan,
+  options: ExpireOptions,
+  verdicts: ReadonlyMap<string, GraphkeepError | undefined>,
+): GraphkeepError | undefined {
+  if (plan.removed.length === 0) return undefined;
+  if (plan.suspicion !== undefined && options.allowSmaller !== true) {
+    return new GraphkeepError('GK_SUSPICIOUS', `nothing was removed: ${plan.suspicion}`, {
+      hint: 'look at the newest backup first; --allow-smaller acts all the same',
+    });
+  }
+  const failed = plan.kept.find(({ artifact }) => verdicts.get(artifact.path) !== undefined);
+  return failed === undefined ? undefined : verdicts.get(failed.artifact.path);
+}
+
+interface RemovalOutcome {
+  readonly removed: readonly ArtifactSummary[];
+  readonly error?: GraphkeepError;
+}
+
+/**
+ * Deletes what is planned, dependents first. The folder is synced before an artifact goes on which something deleted
+ * since the last sync was built: otherwise a power failure could bring back the differential and not what it needs.
+ * That is one sync for each link of the longest chain, not one for each file.
+ */
+async function removeInOrder(plan: DatabasePlan, options: ExpireOptions): Promise<RemovalOutcome> {
+  const removed: ArtifactSummary[] = [];
+  let unsynced: ArtifactSummary[] = [];
+  try {
+    for (const artifact of plan.removed) {
+      throwIfAborted(options.signal);
+      if (unsynced.some((gone) => buildsOn(gone, artifact))) {
+        await syncFolder(options.directory);
+        unsynced = [];
+      }
+      await unlink(artifact.path).catch((error: unknown) => {
+        if (!isErrno(error, 'ENOENT')) throw wrapSystemError(error, `remove ${artifact.path}`);
+      });
+      removed.push(artifact);
+      unsynced.push(artifact);
+    }
+    await syncFolder(options.directory);
+    return { removed };
+  } catch (error) {
+    // What depends on the file that could not be removed is gone already, so to stop here leaves only whole chains.
+    return { removed, error: removalError(error, removed.length, plan) };
+  }
+}
+
+function removalError(error: unknown, removedCount: number, plan: DatabasePlan): GraphkeepError {
+  const cause = wrapSystemError(error, `remove artifacts of ${plan.database}`);
+  const message = `${cause.message}; ${removedCount} of ${plan.removed.length} artifacts were removed`;
+  const hint =
+    cause.code === 'GK_INTERRUPTED'
+      ? 'all that is left can be restored; run the command again to remove the rest'
+      : cause.hint;
+  return new GraphkeepError(cause.code, message, { hint, cause });
+}
+
+async function syncFolder(directory: string): Promise<void> {
+  await syncDirectory(directory).catch((error: unknown) => {
+    throw wrapSystemError(error, `write the folder ${directory} to disk`);
+  });
+}
+
+function resultOf(
+  plan: FolderPlan,
+  options: ExpireOptions,
+  outcomes: ReadonlyMap<string, RemovalOutcome>,
+): ExpireResult {
+  const databases = plan.databases.map(({ database, kept, removed: planned, orphans, warnings }) => {
+    const outcome = outcomes.get(database) ?? { removed: [] };
+    return { database, kept, planned, orphans, warnings, ...outcome };
+  });
+  return { confirmed: options.confirm, databases, unreadable: plan.unreadable };
+}

@@ -1,0 +1,143 @@
+/** A full artifact of one database, in the order of docs/design.md: store files, then the log, then the head. */
+import type { MemberSource } from '../artifact/membersource.ts';
+import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
+import { GraphkeepError } from '../errors.ts';
+import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
+import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
+import type { OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
+import { endOfTail } from '../hotcopy/logmembers.ts';
+import { openLocalSnapshot, type Snapshot } from '../hotcopy/snapshot.ts';
+import type { Tail } from '../hotcopy/tail.ts';
+import { ATOMIC_COPY_ATTEMPTS_MAX } from '../limits.ts';
+import { VERSION } from '../version.ts';
+import { ArtifactFile } from './artifactfile.ts';
+import { RateLimit } from './ratelimit.ts';
+import type { ArtifactBackup, DatabaseFolders, FullBackupOptions } from './types.ts';
+
+/** One attempt. @throws GK_SOURCE_MOVED when the server overtook the copy: then another attempt may succeed */
+export async function takeFullBackup(
+  source: DatabaseFolders,
+  options: FullBackupOptions,
+): Promise<ArtifactBackup> {
+  const snapshot = await openLocalSnapshot(source);
+  try {
+    const run = new FullBackup(source, options, snapshot);
+    const onBytes = (bytes: number): void => run.onBytes(bytes);
+    return await ArtifactFile.create({ ...options, database: source.name, onBytes }, (file) =>
+      run.copyAndPublish(file),
+    );
+  } finally {
+    await snapshot.close();
+  }
+}
+
+class FullBackup {
+  readonly #source: DatabaseFolders;
+  readonly #options: Parameters<typeof takeFullBackup>[1];
+  readonly #snapshot: Snapshot;
+  readonly #rate: RateLimit;
+  readonly #leftOut: string[];
+  #doneBytes = 0;
+  #phase = 'copying';
+
+  constructor(source: DatabaseFolders, options: Parameters<typeof takeFullBackup>[1], snapshot: Snapshot) {
+    this.#source = source;
+    this.#options = options;
+    this.#snapshot = snapshot;
+    this.#leftOut = [...snapshot.leftOut];
+    this.#rate = new RateLimit(options.rateBytesPerSecond, options.signal);
+  }
+
+  async copyAndPublish(file: ArtifactFile): Promise<ArtifactBackup> {
+    const { writer } = file;
+    await writer.begin(this.#describe(undefined, 0n));
+    for (const group of this.#snapshot.groups) await this.#copyGroup(writer, group);
+    this.#phase = 'reading the log';
+    this.onBytes(0);
+    // Before the log is read: the time of an artifact says up to when it knows what happened.
+    const timeSeconds = this.#options.timeSeconds ?? BigInt(Math.floor(Date.now() / 1000));
+    const tail = await this.#snapshot.takeTail(this.#options.signal);
+    for (const member of await this.#snapshot.finalMembers(tail)) {
+      await writer.addMember(this.#rate.limited(member), this.#options.signal);
+    }
+    await writer.finish(this.#describe(tail, timeSeconds), this.#indexFacts(tail));
+    const artifactPath = await file.publish(timeSeconds);
+    return {
+      artifactPath,
+      artifactBytes: file.bytes,
+      members: writer.members,
+      lowestTransaction: 1n,
+      highestTransaction: tail.highestAppendIndex,
+      transactionsAfterFence: tail.transactions,
+      leftOut: this.#leftOut,
+    };
+  }
+
+  onBytes(bytes: number): void {
+    this.#doneBytes += bytes;
+    const totalBytes = Math.max(this.#snapshot.estimatedBytes, this.#doneBytes);
+    this.#options.listener?.progress({ phase: this.#phase, doneBytes: this.#doneBytes, totalBytes });
+  }
+
+  async #copyGroup(writer: ArtifactWriter, group: SnapshotGroup): Promise<void> {
+    for (let attempt = 1; attempt <= ATOMIC_COPY_ATTEMPTS_MAX; attempt++) {
+      const open = await group.open();
+      if (open === undefined) continue;
+      const mark = writer.mark();
+      try {
+        if (await this.#copyOnce(writer, open, group.rebuildable)) return;
+      } finally {
+        await open.close();
+      }
+      await writer.rewind(mark);
+    }
+    if (!group.rebuildable) throw new GraphkeepError('GK_SOURCE_MOVED', `${group.path} could not be copied`);
+    this.#leftOut.push(group.path);
+    this.#options.listener?.notice(
+      `${group.path} changed faster than it could be copied; Neo4j rebuilds it at the first start`,
+    );
+  }
+
+  async #copyOnce(writer: ArtifactWriter, open: OpenGroup, atOnce: boolean): Promise<boolean> {
+    for (const member of open.members) {
+      if (atOnce) this.#rate.owe(member.bytes);
+      const source: MemberSource = atOnce ? member : this.#rate.limited(member);
+      await writer.addMember(source, this.#options.signal);
+    }
+    return open.confirm();
+  }
+
+  #describe(tail: Tail | undefined, timeSeconds: bigint): ArtifactDescriptor {
+    const { neostore, fence } = this.#snapshot;
+    const complete = tail !== undefined && tail.transactions === 0n && this.#leftOut.length === 0;
+    return {
+      storeId: neostore.storeId,
+      databaseUuid: neostore.databaseUuid ?? neostore.externalStoreUuid,
+      databaseName: this.#source.name,
+      timeSeconds,
+      lowestAppendIndex: 1n,
+      highestAppendIndex: tail?.highestAppendIndex ?? fence.checkpoint.appendIndex,
+      recovered: complete,
+      compressed: this.#options.compress,
+      full: true,
+      properties: new Map([[INDEX_PROPERTY, Buffer.from(VERSION, 'utf8')]]),
+    };
+  }
+
+  #indexFacts(tail: Tail): IndexFacts {
+    const { checkpoint, fileName } = this.#snapshot.fence;
+    return {
+      writer: `graphkeep ${VERSION}`,
+      fence: {
+        logVersion: String(checkpoint.position.logVersion),
+        offsetBytes: String(checkpoint.position.offsetBytes),
+        appendIndex: String(checkpoint.appendIndex),
+        checkpointFile: fileName,
+      },
+      end: endOfTail(tail),
+      highestChecksum: tail.highestChecksum,
+      latestCommitMillis: String(tail.latestCommitMillis),
+      leftOut: this.#leftOut,
+    };
+  }
+}

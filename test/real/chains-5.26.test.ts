@@ -1,0 +1,3 @@
+import { defineChainTests } from './chainsuite.ts';
+
+defineChainTests('5.26');

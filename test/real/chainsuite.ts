@@ -1,0 +1,330 @@
+/**
+ * Chains on real servers of one line: differential backups across everything that happens to a server, restored and judged.
+ * One server lives through the story; the tests of it build on each other in order.
+ */
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GraphkeepError } from '../../src/errors.ts';
+import { backupDatabase } from '../../src/operations/backup.ts';
+import { readDatabaseInfo } from '../../src/operations/info.ts';
+import { planRestore } from '../../src/operations/plan.ts';
+import { restoreDatabase } from '../../src/operations/restore.ts';
+import type { BackupOptions, BackupResult, ChainRequest, RestoreResult } from '../../src/operations/types.ts';
+import { randomNumbers } from '../fixtures/random.ts';
+import { foldersOf } from './cycle.ts';
+import type { Line } from './harness/distribution.ts';
+import { assertVerdict, createJudge, type Judge, type Verdict } from './harness/judge.ts';
+import { type Load, prepareSchema, startLoad } from './harness/load.ts';
+import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
+import { commitTimesOf } from './serverlog.ts';
+
+const WRITER_PAUSE_MS = 10;
+const DIFFERENTIALS_UNDER_LOAD = 4;
+const CUTS = 2;
+/** Small log files, often rotated, checkpoints all the time; but kept, so that differentials are possible. */
+const KEEPING_LOGS = { harsh: true, extraConf: { 'db.tx_log.rotation.retention_policy': '1 hours' } };
+
+interface Story {
+  readonly line: Line;
+  judge: Judge;
+  scratch: string;
+  home: Home;
+  server: Server;
+  load: Load;
+  /** Folder of the artifacts. */
+  artifacts: string;
+  results: BackupResult[];
+  homes: number;
+}
+
+export function defineChainTests(line: Line): void {
+  describe(`chains of Neo4j ${line}`, () => {
+    const story = { line, results: [], homes: 0 } as unknown as Story;
+    before(async () => {
+      story.judge = await createJudge(line);
+      story.scratch = await mkdtemp(join(await scratchRoot(), 'graphkeep-chain-'));
+      story.artifacts = join(story.scratch, 'artifacts');
+      await mkdir(story.artifacts);
+      story.home = await createHome({ line, dir: join(story.scratch, 'source'), ...KEEPING_LOGS });
+      story.server = await startServer(story.home);
+      await prepareSchema(story.server, { lucene: true });
+      story.load = startLoad(story.server, { writers: 8, vector: line !== '5.26', pauseMs: WRITER_PAUSE_MS });
+      await story.load.waitForMore(300);
+    });
+    after(async () => {
+      await story.server.kill();
+      await story.judge.close();
+      await rm(story.scratch, { recursive: true, force: true });
+    });
+    defineUnderLoad(story);
+    defineCuts(story);
+    defineLives(story);
+    defineOverlap(story);
+    definePruned(story);
+    defineSetBack(story);
+  });
+}
+
+function backup(story: Story, options: Partial<BackupOptions> = {}): Promise<BackupResult> {
+  return backupDatabase(foldersOf(story.home), {
+    targetDirectory: story.artifacts,
+    type: 'AUTO',
+    compress: true,
+    compressionLevel: 1,
+    keepFailed: false,
+    ...options,
+  });
+}
+
+/** Restores into a fresh home and has the result judged, the stock check included. */
+async function restoreAndJudge(
+  story: Story,
+  request: Partial<ChainRequest> = {},
+  acknowledged?: ReadonlyMap<number, number>,
+): Promise<{ restored: RestoreResult; verdict: Verdict }> {
+  const home = await createHome({ line: story.line, dir: join(story.scratch, `home-${story.homes++}`) });
+  try {
+    const restored = await restoreDatabase({
+      artifactPath: story.artifacts,
+      target: foldersOf(home),
+      overwriteDestination: false,
+      ...request,
+    });
+    const expected = acknowledged === undefined ? {} : { expectAcknowledged: acknowledged };
+    const verdict = await story.judge.judge(home.dir, expected);
+    assertVerdict(verdict, acknowledged === undefined ? {} : { acknowledgedBefore: acknowledged });
+    assert.equal(verdict.lastTransactionId, Number(restored.highestTransaction));
+    return { restored, verdict };
+  } finally {
+    await rm(home.dir, { recursive: true, force: true });
+  }
+}
+
+function defineUnderLoad(story: Story): void {
+  test('AUTO takes a full backup first and then differentials, which restore to every acknowledged write', async () => {
+    const full = await backup(story);
+    assert.equal(full.fullBecause?.reason, 'noChain');
+    story.results.push(full);
+    let acknowledged = new Map<number, number>();
+    for (let number = 0; number < DIFFERENTIALS_UNDER_LOAD; number++) {
+      await story.load.waitForMore(200);
+      acknowledged = story.load.snapshotAcknowledged();
+      const result = await backup(story, { compress: number % 2 === 0 });
+      assert.equal(result.kind, 'differential');
+      assert.equal(result.lowestTransaction, story.results.at(-1)!.highestTransaction + 1n);
+      assert.equal(result.parentPath, story.results.at(-1)!.artifactPath);
+      story.results.push(result);
+    }
+    assert.ok(
+      story.results.some((result) => result.kind === 'differential' && result.memberCount > 1),
+      'no rotation',
+    );
+    const { restored } = await restoreAndJudge(story, {}, acknowledged);
+    assert.equal(restored.differentialPaths.length, DIFFERENTIALS_UNDER_LOAD);
+    assert.equal(restored.highestTransaction, story.results.at(-1)!.highestTransaction);
+  });
+
+  test('a file of the chain restores up to itself', async () => {
+    const second = story.results[2]!;
+    const { restored } = await restoreAndJudge(story, { artifactPath: second.artifactPath });
+    assert.equal(restored.highestTransaction, second.highestTransaction);
+    assert.equal(restored.differentialPaths.length, 2);
+  });
+
+  test('an idle server: an empty differential, that nothing follows', async () => {
+    await story.load.stop();
+    story.results.push(await backup(story));
+    const empty = await backup(story);
+    assert.deepEqual(
+      [empty.kind, empty.lowestTransaction, empty.highestTransaction],
+      ['differential', 0n, 0n],
+    );
+    assert.equal(empty.memberCount, 0);
+    const again = await backup(story);
+    assert.equal(again.parentPath, story.results.at(-1)!.artifactPath);
+  });
+}
+
+function defineCuts(story: Story): void {
+  test('restore-until a transaction: all before it and none after, in store, indexes and counts', async () => {
+    const [full, ...differentials] = story.results as [BackupResult, ...BackupResult[]];
+    const first = full.highestTransaction + 1n;
+    const last = differentials.at(-1)!.highestTransaction;
+    const random = randomNumbers(Number(last));
+    const targets = Array.from({ length: CUTS }, () => first + BigInt(random(Number(last - first))));
+    for (const transaction of new Set([first, last + 1n, ...targets])) {
+      const { restored } = await restoreAndJudge(story, { until: { transaction } });
+      assert.equal(restored.highestTransaction, transaction - 1n);
+    }
+  });
+
+  test('restore-until a time: the log of the server says where it must end', async () => {
+    const [full] = story.results as [BackupResult];
+    const times = await commitTimesOf(foldersOf(story.home).logDirectory);
+    const after = [...times].filter(([index]) => index > full.highestTransaction);
+    const inTheMiddle = Number(after[Math.floor(after.length / 2)]![1]);
+    const time = new Date(Math.ceil(inTheMiddle / 1000) * 1000);
+    const firstLeftOut = after.find(([, millis]) => millis >= BigInt(time.getTime()));
+    const expected = firstLeftOut === undefined ? after.at(-1)![0] : firstLeftOut[0] - 1n;
+    const { restored } = await restoreAndJudge(story, { until: { time } });
+    assert.equal(restored.highestTransaction, expected);
+  });
+
+  test('a target inside a full artifact is refused, and the earliest possible one is named', async () => {
+    const [full] = story.results as [BackupResult];
+    const request = { artifactPath: story.artifacts, until: { transaction: full.highestTransaction } };
+    await assert.rejects(
+      planRestore(request),
+      (error) =>
+        error instanceof GraphkeepError &&
+        error.code === 'GK_OUT_OF_WINDOW' &&
+        error.message.includes(`from ${full.highestTransaction + 1n} `),
+    );
+  });
+}
+
+/** A little more data, by writers of their own. */
+async function write(story: Story, firstWriter: number, transfers = 150): Promise<Map<number, number>> {
+  const load = startLoad(story.server, { writers: 4, firstWriter, pauseMs: WRITER_PAUSE_MS });
+  await load.waitForMore(transfers);
+  await load.stop();
+  return load.snapshotAcknowledged();
+}
+
+function defineLives(story: Story): void {
+  test('a chain goes on across a restart, a crash with recovery, and a backup of the stopped server', async () => {
+    const before = story.results.at(-1)!.highestTransaction;
+    await story.server.stop();
+    story.server = await startServer(story.home);
+    await write(story, 100);
+    const restarted = await backup(story, { type: 'DIFF' });
+    const load = startLoad(story.server, { writers: 8, firstWriter: 200, pauseMs: WRITER_PAUSE_MS });
+    await load.waitForMore(200);
+    await story.server.kill();
+    await load.stop();
+    const acknowledged = load.snapshotAcknowledged();
+    const crashed = await backup(story, { type: 'DIFF' });
+    story.server = await startServer(story.home);
+    await write(story, 300);
+    const recovered = await backup(story, { type: 'DIFF' });
+    await story.server.stop();
+    const stopped = await backup(story, { type: 'DIFF' });
+    story.results.push(restarted, crashed, recovered);
+    if (stopped.highestTransaction > 0n) story.results.push(stopped);
+    assert.equal(restarted.lowestTransaction, before + 1n);
+    assert.equal(recovered.lowestTransaction, crashed.highestTransaction + 1n);
+    const { restored } = await restoreAndJudge(story, {}, acknowledged);
+    assert.equal(restored.highestTransaction, story.results.at(-1)!.highestTransaction);
+  });
+
+  test('a chain goes on from a server that was restored from it', async () => {
+    await restoreDatabase({
+      artifactPath: story.artifacts,
+      target: foldersOf(story.home),
+      overwriteDestination: true,
+    });
+    story.server = await startServer(story.home);
+    const acknowledged = await write(story, 400);
+    const result = await backup(story, { type: 'DIFF' });
+    assert.equal(result.lowestTransaction, story.results.at(-1)!.highestTransaction + 1n);
+    story.results.push(result);
+    const { restored } = await restoreAndJudge(story, {}, acknowledged);
+    assert.equal(restored.highestTransaction, result.highestTransaction);
+  });
+}
+
+function defineOverlap(story: Story): void {
+  test('with prefer-diff-as-parent a full artifact between differentials costs no point in time', async () => {
+    const last = story.results.at(-1)!;
+    await write(story, 500, 60);
+    const full = await backup(story, { type: 'FULL' });
+    await write(story, 600, 60);
+    const result = await backup(story, { type: 'DIFF', preferDifferentialAsParent: true });
+    assert.equal(result.parentPath, last.artifactPath);
+    assert.equal(result.lowestTransaction, last.highestTransaction + 1n);
+    const newest = await restoreAndJudge(story);
+    assert.deepEqual(
+      [newest.restored.artifactPath, newest.restored.differentialPaths],
+      [full.artifactPath, [result.artifactPath]],
+    );
+    assert.equal(newest.restored.highestTransaction, result.highestTransaction);
+    const until = { transaction: full.highestTransaction - 1n };
+    const earlier = await restoreAndJudge(story, { until });
+    assert.equal(earlier.restored.artifactPath, story.results[0]!.artifactPath);
+    assert.equal(earlier.restored.highestTransaction, until.transaction - 1n);
+    story.results.push(full, result);
+  });
+}
+
+function definePruned(story: Story): void {
+  test('pruned log: AUTO takes a full one and says why, DIFF fails unless it may fall back', async () => {
+    await story.server.stop();
+    story.home = await createHome({ line: story.line, dir: story.home.dir, harsh: true });
+    story.server = await startServer(story.home);
+    const parent = story.results.at(-1)!;
+    for (let round = 0; (await oldestTransaction(story)) <= parent.highestTransaction + 1n; round++) {
+      assert.ok(round < 50, 'the server did not prune its log');
+      await write(story, 700 + round * 10, 100);
+      await sleep(1200);
+    }
+    await assert.rejects(
+      backup(story, { type: 'DIFF' }),
+      (error) =>
+        error instanceof GraphkeepError && error.code === 'GK_NO_PARENT' && /pruned/.test(error.message),
+    );
+    const fallback = await backup(story, { type: 'DIFF', fallbackToFull: true });
+    assert.deepEqual([fallback.kind, fallback.fullBecause?.reason], ['full', 'pruned']);
+    await rm(fallback.artifactPath);
+    await story.server.stop();
+    story.home = await createHome({ line: story.line, dir: story.home.dir, ...KEEPING_LOGS });
+    story.server = await startServer(story.home);
+    const full = await backup(story);
+    assert.deepEqual([full.kind, full.fullBecause?.reason], ['full', 'pruned']);
+    await restoreAndJudge(story);
+    story.results.push(full);
+  });
+}
+
+async function oldestTransaction(story: Story): Promise<bigint> {
+  const [oldest] = (await commitTimesOf(foldersOf(story.home).logDirectory)).keys();
+  return oldest ?? 0n;
+}
+
+function defineSetBack(story: Story): void {
+  test('a server that was set back is noticed by the checksum, and never chained', async () => {
+    const full = story.results.at(-1)!;
+    await write(story, 2000, 60);
+    const lost = await backup(story, { type: 'DIFF' });
+    assert.equal(lost.parentPath, full.artifactPath);
+    await story.server.stop();
+    await restoreDatabase({
+      artifactPath: full.artifactPath,
+      target: foldersOf(story.home),
+      overwriteDestination: true,
+    });
+    story.server = await startServer(story.home);
+    // At first its log ends before the parent's end, later it has another transaction of that number.
+    await assert.rejects(
+      backup(story, { type: 'DIFF' }),
+      (error) =>
+        error instanceof GraphkeepError && error.code === 'GK_NO_PARENT' && /set back/.test(error.message),
+    );
+    while (
+      ((await readDatabaseInfo(foldersOf(story.home))).lastCommittedTransaction ?? 0n) <=
+      lost.highestTransaction
+    ) {
+      await write(story, 3000 + story.homes++ * 10, 60);
+    }
+    const auto = await backup(story);
+    assert.deepEqual([auto.kind, auto.fullBecause?.reason], ['full', 'diverged']);
+    const next = await backup(story, { type: 'DIFF', preferDifferentialAsParent: true });
+    assert.equal(next.parentPath, auto.artifactPath, 'the differential of the lost history is not followed');
+    const { restored } = await restoreAndJudge(story);
+    assert.equal(restored.artifactPath, auto.artifactPath);
+    const ofTheLost = await restoreAndJudge(story, { artifactPath: lost.artifactPath });
+    assert.equal(ofTheLost.restored.highestTransaction, lost.highestTransaction);
+  });
+}
