@@ -17,6 +17,8 @@ export interface Bar {
 }
 
 const MEMORY_MAX_MIB = 256;
+const SMALL_DIFFERENTIAL = 'differential, 1 MiB of log, store as it is';
+const LONG_DIFFERENTIAL = 'differential, 5 GiB of log';
 
 type Comparison = 'atLeast' | 'atMost';
 
@@ -51,10 +53,33 @@ export function barsOf(measured: readonly Measured[], windows: readonly EffectWi
     barOf('inspect, faster than load --info', divide(infoMs, wall('graphkeep inspect')), 'atLeast', 20),
     barOf('memory of backup, MiB', peakMib(measured, 'graphkeep backup'), 'atMost', MEMORY_MAX_MIB),
     barOf('memory of restore, MiB', peakMib(measured, 'graphkeep restore'), 'atMost', MEMORY_MAX_MIB),
+    barOf('differential of 1 MiB of log, seconds', seconds(wall(SMALL_DIFFERENTIAL)), 'atMost', 1),
+    barOf(
+      'the same on a store of 5 GiB, seconds',
+      seconds(wall('differential, 1 MiB of log, store of 5 GiB')),
+      'atMost',
+      1,
+    ),
+    barOf(
+      'memory of a differential of 5 GiB, MiB',
+      peakMib(measured, LONG_DIFFERENTIAL),
+      'atMost',
+      MEMORY_MAX_MIB,
+    ),
+    barOf(
+      'memory of its validation, MiB',
+      peakMib(measured, 'validate of that differential'),
+      'atMost',
+      MEMORY_MAX_MIB,
+    ),
     ...CONDITIONS.map(({ name }) =>
       barOf(`load on the server, ${name}`, medianRatio(windows, name), 'atLeast', 0.95),
     ),
   ];
+}
+
+function seconds(milliseconds: number | undefined): number | undefined {
+  return milliseconds === undefined ? undefined : milliseconds / 1000;
 }
 
 function divide(dividend: number | undefined, divisor: number | undefined): number | undefined {

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [--scale=1] [--runs=3] [--neo4j=5.26] [--only=stock,tar,graphkeep,log,server]`: graphkeep beside
+ * `npm run bench -- [--scale=1] [--runs=3] [--neo4j=5.26] [--only=stock,tar,graphkeep,log,differential,server]`: graphkeep beside
  * the stock tools and beside tar with zstd, on one store, in one run, in turn; then the numbers to reach. All raw
  * figures go to `.bench/<date>.json`.
  */
@@ -11,13 +11,14 @@ import { parseArgs } from 'node:util';
 import { formatBytes } from '../src/cli/render.ts';
 import { ensureDistribution, LINES, type Line } from '../test/real/harness/distribution.ts';
 import { type Bar, barsOf, type Measured } from './bars.ts';
+import { differentialTasks } from './differential.ts';
 import { type EffectWindow, measureEffect } from './effect.ts';
 import { killRunning, measure, measuredBy, median, type Sample, settleDisk } from './measure.ts';
 import type { LogScan } from './scanlogs.ts';
 import { BENCH_FOLDER, type BenchStore, ensureStore, folderBytes } from './store.ts';
 import { missingTarTools, prepareWorkplace, type Task, tasksOf, type Workplace } from './tasks.ts';
 
-const GROUPS = ['stock', 'tar', 'graphkeep', 'log', 'server'] as const;
+const GROUPS = ['stock', 'tar', 'graphkeep', 'log', 'differential', 'server'] as const;
 
 interface Options {
   readonly line: Line;
@@ -203,7 +204,9 @@ async function runBench(options: Options, folder: string): Promise<void> {
     options.groups.delete('tar');
     say(`left out: tar | zstd: ${missing}`);
   }
-  const raws = await measureInTurn(await tasksOf(place, options.groups), options.runs);
+  const tasks = await tasksOf(place, options.groups);
+  if (options.groups.has('differential')) tasks.push(...(await differentialTasks(store, folder, say)));
+  const raws = await measureInTurn(tasks, options.runs);
   const measured = await summarize(raws);
   say();
   printMeasured(measured);

@@ -116,7 +116,7 @@ function startBackups(home: Home, folder: string, condition: Condition): { stop(
 /** @returns false when it was interrupted */
 function runBackup(home: Home, folder: string, condition: Condition, signal: AbortSignal): Promise<boolean> {
   if (signal.aborted) return Promise.resolve(false);
-  const base = ['database', 'backup', `--neo4j-home=${home.dir}`, `--to-path=${folder}`];
+  const base = ['database', 'backup', '--type=full', `--neo4j-home=${home.dir}`, `--to-path=${folder}`];
   const { file, args } = graphkeep(...base, ...condition.args, 'neo4j');
   return new Promise((resolve, reject) => {
     // Both exec what they start, so that the signal below reaches the program itself.

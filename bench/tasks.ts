@@ -12,7 +12,7 @@ const SCAN_SCRIPT = fileURLToPath(new URL('./scanlogs.ts', import.meta.url));
 /** The level that graphkeep compresses with by default. */
 const ZSTD_LEVEL = 1;
 
-export type Group = 'stock' | 'tar' | 'graphkeep' | 'log';
+export type Group = 'stock' | 'tar' | 'graphkeep' | 'log' | 'differential';
 
 export interface Task {
   readonly name: string;
@@ -165,7 +165,14 @@ function graphkeepTasks({ source, target, artifacts }: Workplace): Task[] {
     {
       name: 'graphkeep backup',
       group: 'graphkeep',
-      command: graphkeep('database', 'backup', home(source), `--to-path=${artifacts}`, 'neo4j'),
+      command: graphkeep(
+        'database',
+        'backup',
+        home(source),
+        `--to-path=${artifacts}`,
+        '--type=full',
+        'neo4j',
+      ),
       prepare: () => emptyFolder(artifacts),
       bytes: async () => (await stat(await onlyFile(artifacts))).size,
     },

@@ -47,6 +47,10 @@ export const ERROR_TABLE = {
     exitStatus: 86,
     hint: 'run: graphkeep backup inspect <folder> to see what each chain can be restored to',
   },
+  GK_INCONSISTENT: {
+    exitStatus: 87,
+    hint: 'read the report that the message names; the artifact is kept',
+  },
   GK_SUSPICIOUS: {
     exitStatus: 88,
     hint: 'look at the newest backup first; the message names the option that acts all the same',

@@ -79,12 +79,31 @@ async function readHeadAndIndex(file: ReadableFile): Promise<Artifact> {
       hint: 'artifacts begin with BTV1, BTV2, BZV1, BZV2 or BZV3; a dump is loaded with neo4j-admin database load',
     });
   }
-  const { descriptor, streamStart, tarStart } = container.compressedDescriptor
-    ? await readStreamedDescriptor(file, container)
-    : await readPlainDescriptor(file, container, head);
-  const index = await readIndex(file, descriptor);
+  const index = await readIndex(file);
   if (index !== undefined) await proveHead(file, index);
-  return { file, container, descriptor, streamStart, tarStart, index };
+  const located = await locateDescriptor(file, container, head, index);
+  // Without this, an artifact cut at its end would pass for one of another tool and be restored unproven.
+  if (index === undefined && located.descriptor.properties.has(INDEX_PROPERTY))
+    throw new FormatError('the member index is missing at its end');
+  return { file, container, ...located, index };
+}
+
+/** With an index, no byte behind the head is looked at: damage there is not the head's. */
+async function locateDescriptor(
+  file: ReadableFile,
+  container: Container,
+  head: Buffer,
+  index: ArtifactIndex | undefined,
+): Promise<LocatedDescriptor> {
+  if (!container.compressedDescriptor) return readPlainDescriptor(file, container, head);
+  if (index === undefined) return readStreamedDescriptor(file, container);
+  const stored = await readRange(file, MAGIC_BYTES, index.frames[0]![1] - MAGIC_BYTES);
+  const located = tryStreamedDescriptor(
+    await decompressFrame(stored, DESCRIPTOR_REGION_BYTES_MAX),
+    container,
+  );
+  if (located === undefined) throw new FormatError('the artifact holds no complete descriptor');
+  return located;
 }
 
 type LocatedDescriptor = Pick<Artifact, 'descriptor' | 'streamStart' | 'tarStart'>;
@@ -154,20 +173,12 @@ async function proveHead(file: ReadableFile, index: ArtifactIndex): Promise<void
   }
 }
 
-async function readIndex(
-  file: ReadableFile,
-  descriptor: ArtifactDescriptor,
-): Promise<ArtifactIndex | undefined> {
+async function readIndex(file: ReadableFile): Promise<ArtifactIndex | undefined> {
   const footer =
     file.bytes < FOOTER_BYTES
       ? undefined
       : parseFooter(await readRange(file, file.bytes - FOOTER_BYTES, FOOTER_BYTES), file.bytes);
-  if (footer === undefined) {
-    // Without this, an artifact cut at its end would pass for one of another tool and be restored unproven.
-    if (descriptor.properties.has(INDEX_PROPERTY))
-      throw new FormatError('the member index is missing at its end');
-    return undefined;
-  }
+  if (footer === undefined) return undefined;
   const block = await readRange(file, footer.indexOffset, file.bytes - footer.indexOffset);
   const json = await decompressFrame(storedIndexOf(block, footer), INDEX_JSON_BYTES_MAX);
   return parseIndex(json.toString('utf8'), footer.indexOffset);

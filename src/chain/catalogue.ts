@@ -156,7 +156,9 @@ export function storeKeyOf(id: StoreId): string {
 
 /** By database, then time, then reach; of two backups within one second, the later one has the later name. */
 export function newestFirst(left: ArtifactSummary, right: ArtifactSummary): number {
-  if (left.database !== right.database) return left.database < right.database ? -1 : 1;
+  // Neo4j's names of databases are the same in any case.
+  const [leftName, rightName] = [left.database.toLowerCase(), right.database.toLowerCase()];
+  if (leftName !== rightName) return leftName < rightName ? -1 : 1;
   const age = (right.time?.getTime() ?? 0) - (left.time?.getTime() ?? 0);
   if (age !== 0) return age;
   if (left.highestTransaction !== right.highestTransaction) {

@@ -48,6 +48,11 @@ export function artifactsOf(chain: Chain): ArtifactSummary[] {
   return [chain.full, ...chain.differentials];
 }
 
+/** Every joint is known by checksum: the first differential does not begin before the end of the full artifact. */
+export function isExact({ full, differentials: [first] }: Chain): boolean {
+  return first === undefined || follows(first, full);
+}
+
 /** The differential begins with the very transaction after the last one of the artifact. */
 export function follows(differential: ArtifactSummary, artifact: ArtifactSummary): boolean {
   const { parent } = differential;
@@ -89,7 +94,7 @@ export function chainsTo(tip: ArtifactSummary, group: readonly ArtifactSummary[]
   const successor = new Map<ArtifactSummary, ArtifactSummary | undefined>([[tip, undefined]]);
   const seen = new Set<string>();
   for (const differential of successor.keys()) {
-    const bases = fulls.filter((full) => follows(differential, full) || overlaps(differential, full));
+    const bases = fulls.filter((full) => isBase(full, differential, differential === tip));
     for (const full of bases) chains.push({ full, differentials: pathFrom(differential, successor) });
     const start = markText(differential.parent);
     if (seen.has(start)) continue;
@@ -97,7 +102,29 @@ export function chainsTo(tip: ArtifactSummary, group: readonly ArtifactSummary[]
     for (const parent of byEnd.get(start) ?? [])
       if (!successor.has(parent)) successor.set(parent, differential);
   }
-  return chains.toSorted((left, right) => highestFirst(left.full, right.full));
+  return chains.toSorted(leastToReplayFirst);
+}
+
+/** In the middle of a chain, a differential that ends where the full artifact ends adds nothing to it. */
+function isBase(full: ArtifactSummary, differential: ArtifactSummary, isTip: boolean): boolean {
+  if (follows(differential, full)) return true;
+  if (!overlaps(differential, full)) return false;
+  return isTip || full.highestTransaction < differential.highestTransaction;
+}
+
+function leastToReplayFirst(left: Chain, right: Chain): number {
+  const [from, to] = [left.full.highestTransaction, right.full.highestTransaction];
+  if (from !== to) return from > to ? -1 : 1;
+  return left.differentials.length - right.differentials.length || newestFirst(left.full, right.full);
+}
+
+/**
+ * Artifacts that no differential follows: where histories end. The newest of these is the newest state, even where the
+ * clock of the server was set back and an earlier artifact carries a later time.
+ */
+export function leavesOf(group: readonly ArtifactSummary[]): ArtifactSummary[] {
+  const followed = new Set(differentialsOf(group).map(({ parent }) => markText(parent)));
+  return group.filter((artifact) => !isEmptyDifferential(artifact) && !followed.has(endOf(artifact)));
 }
 
 function differentialsOf(group: readonly ArtifactSummary[]): ArtifactSummary[] {
@@ -133,13 +160,6 @@ function pathFrom(
   const path: ArtifactSummary[] = [];
   for (let at: ArtifactSummary | undefined = start; at !== undefined; at = next.get(at)) path.push(at);
   return path;
-}
-
-function highestFirst(left: ArtifactSummary, right: ArtifactSummary): number {
-  if (left.highestTransaction !== right.highestTransaction) {
-    return left.highestTransaction > right.highestTransaction ? -1 : 1;
-  }
-  return newestFirst(left, right);
 }
 
 /**

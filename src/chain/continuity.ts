@@ -10,6 +10,8 @@ export interface TransactionRange {
   readonly first: bigint;
   readonly last: bigint;
   readonly lastChecksum: number;
+  /** Checksum of the transaction before the first one, where the log carries it. */
+  readonly previousChecksum: number | undefined;
   readonly latestCommitMillis: bigint;
 }
 
@@ -56,29 +58,30 @@ export class ContinuityCheck {
 
   accept(transaction: LogTransaction): void {
     const { appendIndex, checksum, previousChecksum, commitTimeMillis } = transaction;
-    this.#requireNext(appendIndex);
-    // Before the first transaction only the one that the checkpoint names is known.
-    const before = this.#last ?? this.#fence;
-    const isKnown = before.appendIndex === appendIndex - 1n;
-    if (isKnown && previousChecksum !== undefined && previousChecksum !== before.checksum) {
-      throw damagedLog(
-        `transaction ${appendIndex} was not written after the transaction ${before.appendIndex} in the log`,
-      );
-    }
-    if (appendIndex === this.#fence.appendIndex && checksum !== this.#fence.checksum) {
-      throw damagedLog(`transaction ${appendIndex} in the log is another one than the checkpoint names`);
-    }
-    this.#advance({
+    this.acceptRange({
       first: appendIndex,
       last: appendIndex,
       lastChecksum: checksum,
+      previousChecksum,
       latestCommitMillis: commitTimeMillis,
     });
   }
 
-  /** For a reader that has proven the transactions of the range already. */
+  /** For a reader that has proven the transactions inside the range already. */
   acceptRange(range: TransactionRange): void {
-    this.#requireNext(range.first);
+    const { first, last, lastChecksum, previousChecksum } = range;
+    this.#requireNext(first);
+    // Before the first transaction only the one that the checkpoint names is known.
+    const before = this.#last ?? this.#fence;
+    const isKnown = before.appendIndex === first - 1n;
+    if (isKnown && previousChecksum !== undefined && previousChecksum !== before.checksum) {
+      throw damagedLog(
+        `transaction ${first} was not written after the transaction ${before.appendIndex} in the log`,
+      );
+    }
+    if (last === this.#fence.appendIndex && lastChecksum !== this.#fence.checksum) {
+      throw damagedLog(`transaction ${last} in the log is another one than the checkpoint names`);
+    }
     this.#advance(range);
   }
 

@@ -4,7 +4,15 @@
  */
 import { GraphkeepError } from '../errors.ts';
 import { type ArtifactSummary, isEmptyDifferential, newestFirst } from './catalogue.ts';
-import { type ArtifactGroup, type Chain, chainFrom, chainsTo, tipOf } from './chains.ts';
+import {
+  type ArtifactGroup,
+  artifactsOf,
+  type Chain,
+  chainFrom,
+  chainsTo,
+  leavesOf,
+  tipOf,
+} from './chains.ts';
 import type { Until } from './proof.ts';
 
 /** From where to where a chain can be restored. `from` is the end of its full artifact: nothing before it can be had. */
@@ -28,9 +36,23 @@ export function windowOf(chain: Chain, group: readonly ArtifactSummary[]): Resto
   return {
     from: chain.full.highestTransaction,
     to: tip.highestTransaction,
-    fromTime: chain.full.latestCommit,
+    fromTime: latestCommitUpTo(chain.full, group),
     toTime: newest === 0 ? undefined : new Date(newest),
   };
+}
+
+/**
+ * A full artifact sees the log from its fence on only. Commit times need not ascend, so another artifact may know of a later
+ * commit before its end: then a moment before that one is not to be reached from here.
+ */
+function latestCommitUpTo(full: ArtifactSummary, group: readonly ArtifactSummary[]): Date | undefined {
+  const earlier = group.filter(
+    (artifact) => !isEmptyDifferential(artifact) && artifact.highestTransaction <= full.highestTransaction,
+  );
+  const times = [full, ...earlier].flatMap(({ latestCommit }) => latestCommit?.getTime() ?? []);
+  return full.latestCommit === undefined
+    ? undefined
+    : new Date(times.reduce((left, right) => Math.max(left, right)));
 }
 
 function isBehind(empty: ArtifactSummary, tip: ArtifactSummary): boolean {
@@ -49,13 +71,38 @@ export function chainsForRestore(
   until: Until | undefined,
   tip?: ArtifactSummary,
 ): Chain[] {
-  const artifacts = group.artifacts;
+  const { artifacts } = group;
+  if (until === undefined) return chainsToNewest(group, tip === undefined ? leavesOf(artifacts) : [tip]);
   const tips = tip === undefined ? artifacts.filter((artifact) => !isEmptyDifferential(artifact)) : [tip];
-  if (until === undefined) return chainsToNewest(group, tips);
-  const all = tips.flatMap((candidate) => chainsTo(candidate, artifacts));
+  const all = chainsToAll(tips, artifacts);
   const reaching = all.filter((chain) => reaches(windowOf(chain, artifacts), until));
-  if (reaching.length > 0) return reaching.map((chain) => trimmed(chain, until));
+  if (reaching.length > 0) return withoutRepeats(reaching.map((chain) => trimmed(chain, until)));
   throw outOfWindow(group, all, until, tip);
+}
+
+/** What lies on a chain to a newer artifact is reached by cutting that one: thousands need no look of their own. */
+function chainsToAll(tips: readonly ArtifactSummary[], artifacts: readonly ArtifactSummary[]): Chain[] {
+  const seen = new Set<ArtifactSummary>();
+  const chains: Chain[] = [];
+  const longestFirst = new Set([...leavesOf(tips).toSorted(newestFirst), ...tips.toSorted(newestFirst)]);
+  for (const tip of longestFirst) {
+    if (seen.has(tip)) continue;
+    for (const chain of chainsTo(tip, artifacts)) {
+      chains.push(chain);
+      for (const artifact of artifactsOf(chain)) seen.add(artifact);
+    }
+  }
+  return chains;
+}
+
+/** Chains to different artifacts may be the same once they are cut at the target. */
+function withoutRepeats(chains: readonly Chain[]): Chain[] {
+  const byArtifacts = new Map<string, Chain>();
+  for (const chain of chains) {
+    const key = `${chain.full.path}\n${chain.differentials.length}\n${tipOf(chain).path}`;
+    if (!byArtifacts.has(key)) byArtifacts.set(key, chain);
+  }
+  return [...byArtifacts.values()];
 }
 
 function chainsToNewest(group: ArtifactGroup, tips: readonly ArtifactSummary[]): Chain[] {
@@ -117,23 +164,48 @@ function outOfWindow(
   const windows = chains.map((chain) => windowOf(chain, group.artifacts));
   if (windows.length === 0) return noChain(group, tip ?? group.artifacts[0]);
   const whose = tip === undefined ? `the artifacts of database ${group.database}` : tip.path;
-  const earliest = windows.reduce((best, window) => (window.from < best.from ? window : best));
-  const latest = windows.reduce((best, window) => (window.to > best.to ? window : best));
-  const range =
-    'time' in until
-      ? `from just after ${textOf(earliest.fromTime)} to ${textOf(latest.toTime)}`
-      : `from ${earliest.from + 1n} to ${latest.to + 1n}`;
   return new GraphkeepError(
     'GK_OUT_OF_WINDOW',
-    `${whose} cannot be restored to before ${target}; what can be given is ${range}`,
+    `${whose} cannot be restored to before ${target}; what can be given is ${rangesOf(windows, until)}`,
     {
       hint:
-        'a full artifact can only be restored to its own end or later: name a later target, or a folder that holds ' +
-        'older artifacts; to restore all there is, leave out --restore-until',
+        'a full artifact can only be restored to its own end or later: name a later target, or a folder that ' +
+        'holds older artifacts; to restore all there is, leave out --restore-until',
     },
   );
 }
 
-function textOf(time: Date | undefined): string {
-  return time === undefined ? 'an unknown time' : `${time.toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+const RANGES_SHOWN_MAX = 5;
+
+/** The earliest windows first; what lies inside another one says nothing new. */
+function rangesOf(windows: readonly RestorableWindow[], until: Until): string {
+  const ranges =
+    'time' in until
+      ? windows.flatMap(({ fromTime, toTime }) =>
+          fromTime === undefined || toTime === undefined
+            ? []
+            : [[BigInt(fromTime.getTime()), BigInt(toTime.getTime())]],
+        )
+      : windows.map(({ from, to }) => [from + 1n, to + 1n]);
+  const shown = mergedRanges(ranges as [bigint, bigint][]).slice(0, RANGES_SHOWN_MAX);
+  if (shown.length === 0) return 'no moment, since no artifact says when its transactions were committed';
+  const text = ([from, to]: [bigint, bigint]): string =>
+    'time' in until
+      ? `from just after ${textOf(new Date(Number(from)))} to ${textOf(new Date(Number(to)))}`
+      : `from ${from} to ${to}`;
+  return shown.map(text).join(', or ');
+}
+
+function mergedRanges(ranges: readonly [bigint, bigint][]): [bigint, bigint][] {
+  const merged: [bigint, bigint][] = [];
+  for (const [from, to] of ranges.toSorted(([left], [right]) => (left < right ? -1 : 1))) {
+    const last = merged.at(-1);
+    if (last === undefined || from > last[1] + 1n) merged.push([from, to]);
+    else if (to > last[1]) last[1] = to;
+  }
+  return merged;
+}
+
+function textOf(time: Date): string {
+  return `${time.toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 }

@@ -12,7 +12,7 @@ import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import type { LogTransaction } from '../formats/txlog/transactions.ts';
-import type { ArtifactSummary, TransactionMark } from './catalogue.ts';
+import { type ArtifactSummary, storeKeyOf, type TransactionMark } from './catalogue.ts';
 import type { Chain } from './chains.ts';
 import { ContinuityCheck } from './continuity.ts';
 
@@ -59,7 +59,10 @@ export async function proveChain(chain: Chain, options: ProofOptions = {}): Prom
     if (walk.wasCut) break;
     pieces.push(...(await proveDifferential(differential, walk, options)));
   }
-  return { chain, pieces, ...walk.result() };
+  // Behind a cut by time there may be differentials that turned out to add nothing.
+  const used = new Set(pieces.map(({ artifactPath }) => artifactPath));
+  const differentials = chain.differentials.filter(({ path }) => used.has(path));
+  return { chain: { full: chain.full, differentials }, pieces, ...walk.result() };
 }
 
 async function proveDifferential(
@@ -71,7 +74,7 @@ async function proveDifferential(
   try {
     refuseReplaced(artifact, summary);
     walk.join(summary);
-    const collector = new PieceCollector(summary.path, walk);
+    const collector = new PieceCollector(summary, walk);
     await readMembers(artifact, collector, options);
     walk.leave(summary);
     return collector.pieces;
@@ -85,7 +88,7 @@ async function proveDifferential(
 }
 
 /** The summary was read a while ago; a file that has another content now is another artifact. */
-function refuseReplaced({ descriptor, index, file }: Artifact, summary: ArtifactSummary): void {
+export function refuseReplaced({ descriptor, index, file }: Artifact, summary: ArtifactSummary): void {
   const isSame =
     file.bytes === summary.bytes &&
     descriptor.highestAppendIndex === summary.highestTransaction &&
@@ -183,13 +186,13 @@ interface OpenPiece {
 /** Notes where in each log member the transactions lie that are to be restored: they are always a run without a hole. */
 class PieceCollector implements MemberHandler {
   readonly pieces: LogPiece[] = [];
-  readonly #artifactPath: string;
+  readonly #artifact: ArtifactSummary;
   readonly #walk: ChainWalk;
   #reader: LogMemberReader | undefined;
   #piece: OpenPiece | undefined;
 
-  constructor(artifactPath: string, walk: ChainWalk) {
-    this.#artifactPath = artifactPath;
+  constructor(artifact: ArtifactSummary, walk: ChainWalk) {
+    this.#artifact = artifact;
     this.#walk = walk;
   }
 
@@ -217,9 +220,13 @@ class PieceCollector implements MemberHandler {
     const reader = this.#reader!;
     reader.finish();
     if (reader.hasZeroTail) throw new FormatError(`${reader.path} has zeros behind its last transaction`);
+    const storeId = reader.header?.storeId;
+    if (storeId !== undefined && storeKeyOf(storeId) !== this.#artifact.storeKey) {
+      throw new FormatError(`${reader.path} belongs to another store`);
+    }
     if (this.#piece === undefined) return;
     this.pieces.push({
-      artifactPath: this.#artifactPath,
+      artifactPath: this.#artifact.path,
       memberPath: reader.path,
       header: reader.headerBytes!,
       ...this.#piece,

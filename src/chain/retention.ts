@@ -187,17 +187,12 @@ class Keeping {
     }
   }
 
+  /** The newest says what all of them say: until then, nothing had happened. An idle server makes one every few minutes. */
   keepEmpty(): void {
     for (const empties of this.#links.emptyByTarget()) {
       const newest = empties.toSorted(byTime)[0]!;
-      const targets = this.#links.parentsOf(newest).filter((target) => this.reasons.has(target));
-      for (const target of targets) {
-        const reason = `follows ${basename(target.path)}`;
-        for (const empty of empties) {
-          const isOlder = empty.time !== undefined && target.time !== undefined && empty.time < target.time;
-          if (empty === newest || (this.#chosen.has(target) && !isOlder)) this.add(empty, reason);
-        }
-      }
+      const target = this.#links.parentsOf(newest).find((parent) => this.reasons.has(parent));
+      if (target !== undefined) this.add(newest, `follows ${basename(target.path)}`);
     }
   }
 

@@ -7,8 +7,9 @@ import {
   openInstallation,
   selectDatabases,
 } from '../neo4j/installation.ts';
-import type { BackupResult, BackupType } from '../operations/types.ts';
+import type { BackupType } from '../operations/types.ts';
 import { printInspection } from './backup-inspect.ts';
+import { type CheckedBackup, prepareCheck } from './backupcheck.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
   addCommonOptions,
@@ -41,6 +42,9 @@ interface BackupCommandOptions {
   compressionLevel?: number;
   keepFailed: boolean;
   limitRate?: number;
+  checkConsistency: boolean;
+  reportPath?: string;
+  tempPath?: string;
   format?: string;
   verbose: boolean;
 }
@@ -95,6 +99,19 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
     .addOption(compressionLevelOption())
     .addOption(booleanOption('--keep-failed', 'Keep the unfinished file of a failed backup', false))
     .addOption(rateOption('--limit-rate', 'Read at most this much a second, e.g. 50M, to spare a busy disk'))
+    .addOption(
+      booleanOption(
+        '--check-consistency',
+        'Restore the backup to a scratch folder, and have the installed Neo4j recover and check it',
+        false,
+      ),
+    )
+    .addOption(
+      pathOption('--report-path <folder>', 'Where the report of the check is kept (default: --to-path)'),
+    )
+    .addOption(
+      pathOption('--temp-path <folder>', 'Where the check unpacks the database (default: --to-path)'),
+    )
     .addOption(pathOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'))
     .addOption(choiceOption('--format', 'Form of the output', ['TEXT', 'JSON'], 'TEXT'));
   addInstallationOptions(command);
@@ -141,10 +158,7 @@ function addRefusedOptions(command: Command): void {
     .addOption(refusedOption('--pagecache', `it sizes the recovery of the backup, and ${noRecovery}`))
     .addOption(refusedSwitch('--parallel-recovery', noRecovery))
     .addOption(refusedSwitch('--parallel-download', fromServer))
-    .addOption(refusedSwitch('--remote-address-resolution', fromServer))
-    .addOption(
-      refusedOption('--temp-path', 'nothing is staged: the artifact is written straight into --to-path'),
-    );
+    .addOption(refusedSwitch('--remote-address-resolution', fromServer));
 }
 
 function includeMetadataOption(): Option {
@@ -181,13 +195,17 @@ async function runBackup(
     refuseBesideInspectPath(names, options);
     return printInspection(options.inspectPath, { json }, context);
   }
+  refuseWithoutCheck(options);
   const targetDirectory = await requireTarget(options.toPath);
   const compressionLevel = chooseLevel(options);
   const installation = await openSource(options, context);
   const selected = await selectDatabases(installation, names.length === 0 ? ['neo4j'] : names);
+  const checker = options.checkConsistency
+    ? await prepareCheck(installation, targetDirectory, options, context)
+    : undefined;
   context.lowerPriority();
   const items = selected.map(
-    ({ name, error }): WorkItem<BackupResult> => ({
+    ({ name, error }): WorkItem<CheckedBackup> => ({
       subject: name,
       async run({ signal, progress }) {
         if (error !== undefined) throw error;
@@ -206,6 +224,7 @@ async function runBackup(
           listener: progress,
         });
       },
+      ...(checker === undefined ? {} : { afterwards: checker }),
     }),
   );
   const summary = await workThrough(items, {
@@ -218,6 +237,15 @@ async function runBackup(
   if (json) printJsonSummary(context, 'backups', summary);
   else printSeveralSummary(context, summary, 'databases backed up');
   return summary.exitStatus;
+}
+
+/** Only the check unpacks anything or writes a report; without it the two would be silently ignored. */
+function refuseWithoutCheck({ checkConsistency, tempPath, reportPath }: BackupCommandOptions): void {
+  const given =
+    tempPath !== undefined ? '--temp-path' : reportPath !== undefined ? '--report-path' : undefined;
+  if (given === undefined || checkConsistency) return;
+  const reason = 'nothing is staged: the artifact is written straight into --to-path';
+  throw refusal(given, reason, `leave out ${given}, or give --check-consistency`);
 }
 
 function refuseBesideInspectPath(names: readonly string[], options: BackupCommandOptions): void {
@@ -281,7 +309,7 @@ export function refuseBesidePaths(
   }
 }
 
-function renderBackup(result: BackupResult): string {
+function renderBackup(result: CheckedBackup): string {
   const file = path.basename(result.artifactPath);
   const lines = [
     `Finished artifact creation '${file}' for database '${result.database}', took ${Math.round(result.durationMs)}ms.`,
@@ -294,15 +322,20 @@ function renderBackup(result: BackupResult): string {
   if (result.attempts > 1) lines.push(`  attempts      ${result.attempts}: the server overtook the copy`);
   if (result.leftOut.length > 0)
     lines.push(`  left out      ${result.leftOut.join(', ')} (Neo4j rebuilds them)`);
+  if (result.consistency !== undefined) {
+    const { consistent, durationMs } = result.consistency;
+    const verdict = consistent ? 'consistent' : 'NOT CONSISTENT';
+    lines.push(`  check         ${verdict}, checked by Neo4j in ${formatDuration(durationMs)}`);
+  }
   return `${lines.join('\n')}\n`;
 }
 
-function kindOf({ kind, parentPath, fullBecause }: BackupResult): string {
+function kindOf({ kind, parentPath, fullBecause }: CheckedBackup): string {
   if (parentPath !== undefined) return `${kind}, follows ${path.basename(parentPath)}`;
   return fullBecause === undefined ? kind : `${kind}, since ${fullBecause.message}`;
 }
 
-function sizeOf({ kind, artifactBytes, memberCount, storeBytes, logBytes }: BackupResult): string {
+function sizeOf({ kind, artifactBytes, memberCount, storeBytes, logBytes }: CheckedBackup): string {
   if (kind === 'differential')
     return `${formatBytes(artifactBytes)} for ${formatBytes(logBytes)} of transaction log`;
   return (
@@ -311,14 +344,14 @@ function sizeOf({ kind, artifactBytes, memberCount, storeBytes, logBytes }: Back
   );
 }
 
-function transactionsOf(result: BackupResult): string {
+function transactionsOf(result: CheckedBackup): string {
   if (result.highestTransaction === 0n) return 'none: nothing has happened since';
   const range = `${result.lowestTransaction} to ${result.highestTransaction}`;
   if (result.kind === 'differential') return range;
   return `${range}, ${result.transactionsAfterFence} of them replayed at the first start`;
 }
 
-function rateOf(result: BackupResult): string {
+function rateOf(result: CheckedBackup): string {
   if (result.durationMs < 1) return '';
   return ` (${formatBytes((result.memberBytes * 1000) / result.durationMs)}/s)`;
 }

@@ -15,6 +15,7 @@ import type { CliContext, CommandOutcome } from './context.ts';
 import { addDatabaseBackup } from './database-backup.ts';
 import { addDatabaseInfo } from './database-info.ts';
 import { addDatabaseRestore } from './database-restore.ts';
+import { addLegacyCommands, isLegacyCommandLine, LEGACY_EXIT_FAILED } from './legacy.ts';
 import { BooleanOption } from './options.ts';
 import { asGraphkeepError, errorFields, renderError, renderJson } from './render.ts';
 
@@ -24,6 +25,7 @@ Examples:
   $ graphkeep backup inspect /backups
   $ graphkeep database restore --neo4j-home=/var/lib/neo4j --from-path=/backups --overwrite-destination neo4j
 
+Those of neo4j-admin 3.x and 4.x work as well: backup --backup-dir, restore, check-consistency, dump, load.
 Arguments can be read from a file: graphkeep @/etc/graphkeep/nightly.args
 Exit status: 0 when all went well; 64 bad usage, 65 damaged artifact, 66 not found, 80 database in use, 81 no
 space left; the documentation lists all. Environment: NEO4J_HOME, NEO4J_CONF, NEO4J_DEBUG.
@@ -48,14 +50,18 @@ const HELP_COLUMNS_DEFAULT = 110;
 /** Runs one command line. Never throws: what goes wrong is rendered and becomes the exit status. */
 export async function runCli(argumentList: readonly string[], context: CliContext): Promise<number> {
   const outcome: CommandOutcome = { exitStatus: 0 };
+  let isLegacy = false;
   try {
-    await parse(expandArgumentFiles(argumentList), context, outcome);
+    const expanded = expandArgumentFiles(argumentList);
+    isLegacy = isLegacyCommandLine(expanded);
+    await parse(expanded, context, outcome, isLegacy ? buildLegacyProgram : buildProgram);
     return outcome.exitStatus;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
     // The whole help was printed already, because a command is missing.
     if (error instanceof CommanderError && error.code === 'commander.help') return usageStatus();
-    return reportError(commandLineError(error), argumentList, context);
+    const status = reportError(commandLineError(error), argumentList, context);
+    return isLegacy ? LEGACY_EXIT_FAILED : status;
   }
 }
 
@@ -63,8 +69,9 @@ async function parse(
   argumentList: readonly string[],
   context: CliContext,
   outcome: CommandOutcome,
+  build: typeof buildProgram,
 ): Promise<void> {
-  const program = buildProgram(context, outcome);
+  const program = build(context, outcome);
   const attached = attachBooleanValues(argumentList, booleanOptionsOf(program));
   try {
     await program.parseAsync(attached, { from: 'user' });
@@ -74,7 +81,7 @@ async function parse(
     // The parser looks for names like `--to-pth=/x`, value included, and finds none: ask again without the value.
     // No command can run meanwhile, since the option stays unknown.
     const bare = attached.map((argument) => (argument === flag ? (flag.split('=')[0] ?? flag) : argument));
-    await buildProgram(context, outcome).parseAsync(bare, { from: 'user' });
+    await build(context, outcome).parseAsync(bare, { from: 'user' });
   }
 }
 
@@ -83,8 +90,15 @@ function unknownFlagWithValue(error: unknown): string | undefined {
   return /unknown option '(--[^=']+=.*)'/s.exec(error.message)?.[1];
 }
 
-export function buildProgram(context: CliContext, outcome: CommandOutcome): Command {
-  const program = new Command('graphkeep')
+/** The command lines of 3.x and 4.x have a tree of their own: some of their words are others today. */
+function buildLegacyProgram(context: CliContext, outcome: CommandOutcome): Command {
+  const program = emptyProgram(context);
+  addLegacyCommands(program, context, outcome);
+  return program;
+}
+
+function emptyProgram(context: CliContext): Command {
+  return new Command('graphkeep')
     .description('Online backup and restore for Neo4j, Community Edition included.')
     .version(readVersion(), '-V, --version', 'Print the version')
     .helpOption('-h, --help', 'Print this help')
@@ -99,6 +113,10 @@ export function buildProgram(context: CliContext, outcome: CommandOutcome): Comm
     })
     .configureHelp({ optionDescription: describeOption })
     .addHelpText('after', EXAMPLES);
+}
+
+export function buildProgram(context: CliContext, outcome: CommandOutcome): Command {
+  const program = emptyProgram(context);
   const database = program.command('database').description('Work on the databases of a Neo4j on this host');
   addDatabaseBackup(database, context, outcome);
   addDatabaseRestore(database, context, outcome);

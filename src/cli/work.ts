@@ -12,6 +12,14 @@ export interface WorkItem<Result> {
   /** Name for people: a database, or a file. */
   readonly subject: string;
   run(context: WorkContext): Promise<Result>;
+  /** What is done with a result that stands whatever comes of this, e.g. a check: its error does not take it back. */
+  afterwards?(result: Result, context: WorkContext): Promise<Afterwards<Result>>;
+}
+
+export interface Afterwards<Result> {
+  /** With what was found out. */
+  readonly result: Result;
+  readonly error?: GraphkeepError;
 }
 
 export interface WorkContext {
@@ -82,11 +90,24 @@ async function workOn<Result>(
       });
     }
     const result = await item.run({ signal, progress });
-    return { subject, result, notices };
+    return { subject, ...(await finishWork(item, result, { signal, progress }, options)), notices };
   } catch (error) {
     return { subject, error: asGraphkeepError(error, options.doing), notices };
   } finally {
     progress.finish();
+  }
+}
+
+async function finishWork<Result>(
+  item: WorkItem<Result>,
+  result: Result,
+  context: WorkContext,
+  options: WorkOptions<Result>,
+): Promise<Afterwards<Result>> {
+  try {
+    return (await item.afterwards?.(result, context)) ?? { result };
+  } catch (error) {
+    return { result, error: asGraphkeepError(error, options.doing) };
   }
 }
 

@@ -118,7 +118,10 @@ async function findHome(options: InstallationOptions): Promise<string> {
   return home;
 }
 
-function findConfigurationDirectory(home: string, environment: InstallationOptions['environment']): string {
+export function findConfigurationDirectory(
+  home: string,
+  environment: InstallationOptions['environment'],
+): string {
   const given = environment.NEO4J_CONF?.trim();
   if (given !== undefined && given !== '') return path.resolve(given);
   const inHome = path.join(home, 'conf');

@@ -10,14 +10,15 @@ import { type Artifact, corruptOnFormatError, openArtifact } from '../artifact/r
 import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { assembledBytes, assembledLog } from '../chain/assemble.ts';
 import { type ArtifactSummary, isEmptyDifferential, readCatalogue } from '../chain/catalogue.ts';
-import { artifactsOf, chainsTo, groupArtifacts, tipOf } from '../chain/chains.ts';
+import { artifactsOf, chainsTo, groupArtifacts, isExact, tipOf } from '../chain/chains.ts';
 import { windowOf } from '../chain/plan.ts';
+import { refuseReplaced } from '../chain/proof.ts';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import type { ArtifactIndex, IndexMember } from '../formats/artifact/index.ts';
 import { readFence } from '../hotcopy/fence.ts';
 import { METADATA_STORE } from '../hotcopy/storefiles.ts';
 import { recoverDatabase, type StockNeo4j } from '../neo4j/stock.ts';
-import { acquireLease } from '../storage/lease.ts';
+import { acquireLease, type Lease, type LeaseOptions } from '../storage/lease.ts';
 import { syncDirectory } from '../storage/local.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile } from './artifactfile.ts';
@@ -72,8 +73,11 @@ export async function aggregateChain(options: AggregateOptions): Promise<Aggrega
   };
 }
 
-function leaseOptions(options: AggregateOptions): { signal?: AbortSignal } {
-  return options.signal === undefined ? {} : { signal: options.signal };
+function leaseOptions({ signal, leaseWaitMs }: AggregateOptions): LeaseOptions {
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    ...(leaseWaitMs === undefined ? {} : { waitMs: leaseWaitMs }),
+  };
 }
 
 /** The moment up to which the chain knows what happened, which the result keeps. */
@@ -87,6 +91,7 @@ async function writeFolded(chosen: ChosenChain, options: AggregateOptions): Prom
   const { full } = chosen.chain;
   const source = await openArtifact(full.path);
   try {
+    refuseReplaced(source, full);
     const index = requireIndex(source);
     const expectedBytes = (full.memberBytes ?? 0) + assembledBytes(chosen.pieces);
     let doneBytes = 0;
@@ -252,14 +257,15 @@ async function removeInputs(
   options: AggregateOptions,
 ): Promise<string[]> {
   const directory = dirname(resultPath);
-  const lease = await acquireLease(directory, 'exclusive', leaseOptions(options));
+  const lease = await leaseOrNotice(directory, options);
+  if (lease === undefined) return [];
   try {
     const { artifacts } = await readCatalogue(directory, options.signal);
     const group = groupArtifacts(artifacts).find(({ artifacts: all }) =>
       all.some(({ path }) => path === resultPath),
     );
     const inputs = new Set(artifactsOf(chosen.chain).map(({ path }) => path));
-    const removable = withoutNeeded(group?.artifacts ?? [], inputs);
+    const removable = withoutNeeded(group?.artifacts ?? [], inputs, resultPath);
     const removed: string[] = [];
     for (const { path } of artifactsOf(chosen.chain).toReversed()) {
       if (!removable.has(path) || path === resultPath) continue;
@@ -275,14 +281,37 @@ async function removeInputs(
   }
 }
 
-function withoutNeeded(group: readonly ArtifactSummary[], inputs: ReadonlySet<string>): Set<string> {
+/** The result is there and right: that somebody else uses the folder only means that the old ones go another time. */
+async function leaseOrNotice(directory: string, options: AggregateOptions): Promise<Lease | undefined> {
+  try {
+    return await acquireLease(directory, 'exclusive', leaseOptions(options));
+  } catch (error) {
+    if (!(error instanceof GraphkeepError) || error.code !== 'GK_IN_USE') throw error;
+    options.listener?.notice(`the old artifacts stay where they are: ${error.message}`);
+    return undefined;
+  }
+}
+
+/**
+ * Of the inputs, those that no other artifact needs. An overlap is known by numbers only, and the result overlaps whatever
+ * another history wrote under the same numbers: so what was sure before must be sure afterwards.
+ */
+function withoutNeeded(
+  group: readonly ArtifactSummary[],
+  inputs: ReadonlySet<string>,
+  resultPath: string,
+): Set<string> {
   const removable = new Set(inputs);
   const others = group.filter((artifact) => !inputs.has(artifact.path) && !isEmptyDifferential(artifact));
   for (const other of others) {
+    const before = chainsTo(other, group);
+    const needed = before.find(isExact) ?? before.find(({ full }) => full.path !== resultPath);
+    if (needed === undefined) continue;
     const left = group.filter(({ path }) => !removable.has(path));
-    const [needed] = chainsTo(other, group);
-    if (needed === undefined || chainsTo(other, left).length > 0) continue;
-    for (const { path } of artifactsOf(needed)) removable.delete(path);
+    const after = chainsTo(other, left).filter(
+      (chain) => isExact(chain) || (!isExact(needed) && chain.full.path !== resultPath),
+    );
+    if (after.length === 0) for (const { path } of artifactsOf(needed)) removable.delete(path);
   }
   return removable;
 }

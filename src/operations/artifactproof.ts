@@ -113,12 +113,11 @@ export class ArtifactProof implements MemberHandler {
     }
   }
 
-  #requireJoint(parent: { appendIndex: bigint; checksum: number }): void {
+  #requireJoint(parent: { appendIndex: bigint }): void {
     const first = this.#logs.find((log) => log.ranges.length > 0);
     if (first === undefined) return;
     const { first: lowest } = first.ranges[0]!;
-    const before = first.previousChecksum;
-    if (lowest === parent.appendIndex + 1n && (before === undefined || before === parent.checksum)) return;
+    if (lowest === parent.appendIndex + 1n) return;
     throw new FormatError(`its log begins with transaction ${lowest}, which does not follow its parent`);
   }
 
@@ -186,8 +185,7 @@ class LogProof {
   readonly #onTransaction: (transaction: LogTransaction) => void;
   #before: LogTransaction | undefined;
   #ranges: TransactionRange[] = [];
-  /** Of the first transaction; only logs of 5.20 to 2025.04 carry it. */
-  previousChecksum: number | undefined;
+  #previous: LogTransaction | undefined;
 
   constructor(
     member: MemberInfo,
@@ -244,8 +242,10 @@ class LogProof {
   }
 
   #accept(transaction: LogTransaction): void {
-    const { appendIndex, checksum, commitTimeMillis } = transaction;
+    const { appendIndex, checksum, previousChecksum, commitTimeMillis } = transaction;
     this.#onTransaction(transaction);
+    this.#requireSameHistory(transaction);
+    this.#previous = transaction;
     if (appendIndex === this.#fence?.appendIndex && checksum !== this.#fence.transactionChecksum) {
       throw new FormatError(
         `transaction ${appendIndex} in ${this.path} is another one than the checkpoint names`,
@@ -256,19 +256,29 @@ class LogProof {
       return;
     }
     const range = this.#ranges.at(-1);
-    if (range === undefined) this.previousChecksum = transaction.previousChecksum;
     if (range?.last !== appendIndex - 1n) {
       this.#ranges.push({
         first: appendIndex,
         last: appendIndex,
         lastChecksum: checksum,
+        previousChecksum,
         latestCommitMillis: commitTimeMillis,
       });
       return;
     }
     const isLater = commitTimeMillis > range.latestCommitMillis;
     const latestCommitMillis = isLater ? commitTimeMillis : range.latestCommitMillis;
-    const joined = { first: range.first, last: appendIndex, lastChecksum: checksum, latestCommitMillis };
+    const joined = { ...range, last: appendIndex, lastChecksum: checksum, latestCommitMillis };
     this.#ranges[this.#ranges.length - 1] = joined;
+  }
+
+  /** Numbers alone do not tell a log of one history from one that was put together of two. */
+  #requireSameHistory({ appendIndex, previousChecksum }: LogTransaction): void {
+    const before = this.#previous;
+    if (previousChecksum === undefined || before?.appendIndex !== appendIndex - 1n) return;
+    if (previousChecksum === before.checksum) return;
+    throw new FormatError(
+      `transaction ${appendIndex} in ${this.path} was not written after the one before it in the log`,
+    );
   }
 }

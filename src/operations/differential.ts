@@ -3,8 +3,8 @@
  * folder can be the parent (commands.md §2.3), and whether the server still has everything that comes after it.
  */
 import type { IndexFacts } from '../artifact/writer.ts';
-import { type ArtifactSummary, isEmptyDifferential, newestFirst, storeKeyOf } from '../chain/catalogue.ts';
-import { chainsTo } from '../chain/chains.ts';
+import { type ArtifactSummary, newestFirst, storeKeyOf } from '../chain/catalogue.ts';
+import { chainsTo, leavesOf } from '../chain/chains.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
 import { formatUuid, type Neostore } from '../formats/neostore.ts';
@@ -36,7 +36,8 @@ export async function findParent(
 ): Promise<FollowableParent | FullBecause> {
   const named = artifacts.filter(({ database }) => database.toLowerCase() === source.name.toLowerCase());
   const group = named.filter((artifact) => isOfStore(artifact, log.neostore));
-  const usable = group.filter((artifact) => !isEmptyDifferential(artifact)).toSorted(newestFirst);
+  // Not simply the newest by time: where the clock was set back, an artifact that others follow may be that.
+  const usable = leavesOf(group).toSorted(newestFirst);
   const newest = usable[0];
   if (newest === undefined) return nothingToFollow(source, options.targetDirectory, named.length > 0);
   const preferred = options.preferDifferentialAsParent ? usable.find(({ full }) => !full) : undefined;

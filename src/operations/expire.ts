@@ -16,7 +16,6 @@ import {
   checkPolicy,
   type KeptArtifact,
   planRetention,
-  type RetentionOptions,
   type RetentionPlan,
   type RetentionPolicy,
 } from '../chain/retention.ts';
@@ -25,6 +24,7 @@ import { EXPIRE_ATTEMPTS_MAX } from '../limits.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';
 import { acquireLease } from '../storage/lease.ts';
 import { syncDirectory } from '../storage/local.ts';
+import { type Overlap, OverlapProofs } from './overlapproofs.ts';
 import type { OperationContext } from './types.ts';
 import { validateArtifact } from './validate.ts';
 
@@ -48,7 +48,6 @@ export interface ExpireOptions extends OperationContext {
   /** The moment the policy is applied at; the clock's when absent. */
   readonly now?: Date;
   readonly leaseWaitMs?: number;
-  readonly isProven?: RetentionOptions['isProven'];
 }
 
 export interface ExpireDatabaseResult {
@@ -78,11 +77,21 @@ interface DatabasePlan extends RetentionPlan {
   /** Why the newest full artifact is suspicious. */
   readonly suspicion: string | undefined;
   readonly warnings: readonly string[];
+  /** Overlaps that nobody has read and that would change what is removed. */
+  readonly unread: readonly Overlap[];
 }
 
 interface FolderPlan {
   readonly databases: readonly DatabasePlan[];
   readonly unreadable: readonly UnreadableArtifact[];
+}
+
+/** What was found by reading artifacts holds for the whole run. */
+interface ExpireRun {
+  readonly options: ExpireOptions;
+  /** By path: why a full artifact is not valid. */
+  readonly verdicts: Map<string, GraphkeepError | undefined>;
+  readonly overlaps: OverlapProofs;
 }
 
 /**
@@ -92,15 +101,15 @@ interface FolderPlan {
  */
 export async function expireArtifacts(options: ExpireOptions): Promise<ExpireResult> {
   checkOptions(options);
-  const verdicts = new Map<string, GraphkeepError | undefined>();
+  const run: ExpireRun = { options, verdicts: new Map(), overlaps: new OverlapProofs() };
   for (let attempt = 1; attempt <= EXPIRE_ATTEMPTS_MAX; attempt++) {
-    const plan = await makePlan(options);
+    const plan = await makeProvenPlan(run);
     if (!options.confirm || plan.databases.every(({ removed }) => removed.length === 0)) {
       return resultOf(plan, options, new Map());
     }
     // Before the lease is taken, since it takes as long as reading a backup does, and backups would have to wait.
-    await verifyNewest(plan, options, verdicts);
-    const result = await removeUnderLease(options, verdicts);
+    await verifyNewest(plan, run);
+    const result = await removeUnderLease(run, attempt === EXPIRE_ATTEMPTS_MAX);
     if (result !== undefined) return result;
   }
   throw new GraphkeepError(
@@ -118,24 +127,26 @@ function checkOptions(options: ExpireOptions): void {
   }
 }
 
-/** undefined when there is a full artifact now that was not verified. */
-async function removeUnderLease(
-  options: ExpireOptions,
-  verdicts: ReadonlyMap<string, GraphkeepError | undefined>,
-): Promise<ExpireResult | undefined> {
+/**
+ * undefined when there are artifacts now that have to be read first: nothing long is read under the lease. An overlap may
+ * stay unread in the end, since what is not proven is only kept for longer.
+ */
+async function removeUnderLease(run: ExpireRun, isLast: boolean): Promise<ExpireResult | undefined> {
+  const { options, verdicts } = run;
   const lease = await acquireLease(options.directory, 'exclusive', {
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     ...(options.leaseWaitMs === undefined ? {} : { waitMs: options.leaseWaitMs }),
   });
   try {
     // A backup may have ended since the first look, and its parent must stay.
-    const plan = await makePlan(options);
+    const plan = planFolder(await readCatalogue(options.directory, options.signal), run);
+    if (!isLast && unreadOf(plan).length > 0) return undefined;
     if (options.verify === true && !toBeVerified(plan).every(({ path }) => verdicts.has(path))) {
       return undefined;
     }
     const outcomes = new Map<string, RemovalOutcome>();
     for (const database of plan.databases) {
-      const refusal = refusalOf(database, options, verdicts);
+      const refusal = refusalOf(database, run);
       const outcome =
         refusal === undefined ? await removeInOrder(database, options) : { removed: [], error: refusal };
       outcomes.set(database.database, outcome);
@@ -146,15 +157,29 @@ async function removeUnderLease(
   }
 }
 
-async function makePlan(options: ExpireOptions): Promise<FolderPlan> {
+async function makeProvenPlan(run: ExpireRun): Promise<FolderPlan> {
+  const { options, overlaps } = run;
   const catalogue = await readCatalogue(options.directory, options.signal);
+  const plan = planFolder(catalogue, run);
+  const unread = unreadOf(plan);
+  if (unread.length === 0) return plan;
+  await overlaps.read(unread, options);
+  return planFolder(catalogue, run);
+}
+
+function unreadOf({ databases }: FolderPlan): Overlap[] {
+  return databases.flatMap(({ unread }) => unread);
+}
+
+function planFolder(catalogue: Catalogue, run: ExpireRun): FolderPlan {
+  const { options } = run;
   const { unreadable } = catalogue;
   const byName = Map.groupBy(catalogue.artifacts, ({ database }) => database.toLowerCase());
   const matches = options.database === undefined ? () => true : databaseMatcher(options.database);
   const names = [...byName.keys()].filter((name) => matches(name)).toSorted();
   if (names.length === 0) throw nothingFound(options, catalogue);
   const now = options.now ?? new Date();
-  const databases = names.map((name) => planDatabase(name, byName.get(name)!, unreadable, now, options));
+  const databases = names.map((name) => planDatabase(name, byName.get(name)!, unreadable, now, run));
   return { databases, unreadable };
 }
 
@@ -169,22 +194,60 @@ function planDatabase(
   artifacts: readonly ArtifactSummary[],
   unreadable: readonly UnreadableArtifact[],
   now: Date,
-  options: ExpireOptions,
+  { options, overlaps }: ExpireRun,
 ): DatabasePlan {
   // A file that cannot be read may be the very one that leads to what looks like an orphan.
   const removeOrphans = options.removeOrphans === true && unreadable.length === 0;
-  const { isProven } = options;
-  const plan = planRetention(artifacts, options.policy, now, {
-    removeOrphans,
-    ...(isProven === undefined ? {} : { isProven }),
-  });
+  const planWith = (holds: (overlap: Overlap) => boolean): RetentionPlan =>
+    planRetention(artifacts, options.policy, now, {
+      removeOrphans,
+      isProven: (differential, full) => holds({ differential, full }),
+    });
+  const { plan, unread } = planAsFarAsKnown(planWith, overlaps);
   const percent = options.sizeDropPercent ?? SIZE_DROP_PERCENT_DEFAULT;
   const suspicion = plan.removed.length === 0 ? undefined : sizeDrop(artifacts, percent, now);
   const warnings = suspicion === undefined ? [] : [suspicion];
   if (options.removeOrphans === true && !removeOrphans && plan.orphans.length > 0) {
     warnings.push('orphans stay, because a file of the folder cannot be read: it may be what leads to them');
   }
-  return { ...plan, database, suspicion, warnings };
+  warnings.push(...artifacts.flatMap((artifact) => overlaps.problemOf(artifact) ?? []));
+  return { ...plan, database, suspicion, warnings, unread };
+}
+
+/**
+ * As long as an overlap is not known to hold or not to hold, only what neither would need is removed. Those that were never
+ * read are to be read only if that would make a difference: most runs find nothing to remove, or only whole old chains,
+ * and need not read a differential for each full artifact.
+ */
+function planAsFarAsKnown(
+  planWith: (holds: (overlap: Overlap) => boolean) => RetentionPlan,
+  overlaps: OverlapProofs,
+): { plan: RetentionPlan; unread: readonly Overlap[] } {
+  const unknown: Overlap[] = [];
+  const plan = planWith((overlap) => {
+    const verdict = overlaps.verdictOn(overlap);
+    if (verdict === undefined) unknown.push(overlap);
+    return verdict === true;
+  });
+  if (unknown.length === 0) return { plan, unread: [] };
+  const other = planWith((overlap) => overlaps.verdictOn(overlap) !== false);
+  const cautious = keepingBoth(plan, other);
+  const isSame = [plan, other].every(({ removed }) => removed.length === cautious.removed.length);
+  const unread = unknown.filter(({ differential }) => overlaps.problemOf(differential) === undefined);
+  return { plan: cautious, unread: isSame ? [] : unread };
+}
+
+/** What either of two plans for the same artifacts keeps; each keeps whole chains, so both together do. */
+function keepingBoth(plan: RetentionPlan, other: RetentionPlan): RetentionPlan {
+  const alsoRemoved = new Set(other.removed);
+  const removed = new Set(plan.removed);
+  const also = other.kept.filter(({ artifact }) => removed.has(artifact));
+  const ageOf = ({ artifact }: KeptArtifact): number => artifact.time?.getTime() ?? 0;
+  return {
+    kept: [...plan.kept, ...also].sort((left, right) => ageOf(right) - ageOf(left)),
+    removed: plan.removed.filter((artifact) => alsoRemoved.has(artifact)),
+    orphans: plan.orphans,
+  };
 }
 
 /** Files as they are restored, since whether they were compressed says nothing about the database. */
@@ -210,11 +273,7 @@ function toBeVerified(plan: FolderPlan): ArtifactSummary[] {
   });
 }
 
-async function verifyNewest(
-  plan: FolderPlan,
-  options: ExpireOptions,
-  verdicts: Map<string, GraphkeepError | undefined>,
-): Promise<void> {
+async function verifyNewest(plan: FolderPlan, { options, verdicts }: ExpireRun): Promise<void> {
   if (options.verify !== true) return;
   for (const { path } of toBeVerified(plan)) {
     if (verdicts.has(path)) continue;
@@ -231,11 +290,7 @@ function notValid(path: string, problems: readonly string[]): GraphkeepError {
   );
 }
 
-function refusalOf(
-  plan: DatabasePlan,
-  options: ExpireOptions,
-  verdicts: ReadonlyMap<string, GraphkeepError | undefined>,
-): GraphkeepError | undefined {
+function refusalOf(plan: DatabasePlan, { options, verdicts }: ExpireRun): GraphkeepError | undefined {
   if (plan.removed.length === 0) return undefined;
   if (plan.suspicion !== undefined && options.allowSmaller !== true) {
     return new GraphkeepError('GK_SUSPICIOUS', `nothing was removed: ${plan.suspicion}`, {

@@ -4,7 +4,7 @@
  */
 import { dirname } from 'node:path';
 import { type ArtifactSummary, isFile, newestFirst, readCatalogue, summaryOf } from '../chain/catalogue.ts';
-import { artifactsOf, groupArtifacts, surveyChains } from '../chain/chains.ts';
+import { artifactsOf, groupArtifacts, leavesOf, surveyChains } from '../chain/chains.ts';
 import { chainsForRestore, windowOf } from '../chain/plan.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { ChainOverview, InspectResult, OperationContext } from './types.ts';
@@ -49,7 +49,7 @@ export async function inspectLatestChain(
     });
   }
   const ofDatabase = artifacts.filter((artifact) => artifact.database.toLowerCase() === wanted.toLowerCase());
-  const newest = given ?? ofDatabase.toSorted(newestFirst)[0];
+  const newest = given ?? leavesOf(ofDatabase).toSorted(newestFirst)[0];
   const group = groupArtifacts(ofDatabase).find((candidate) =>
     candidate.artifacts.some((artifact) => artifact.path === newest?.path),
   );

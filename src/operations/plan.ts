@@ -2,7 +2,7 @@
  * From paths to a proven chain: which artifacts are restored or aggregated, in what order, up to where. Everything is
  * decided and checked here before anything of the target is touched.
  */
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { readCheckpointMembers } from '../artifact/members.ts';
 import { openArtifact } from '../artifact/reader.ts';
 import { assembledBytes } from '../chain/assemble.ts';
@@ -20,13 +20,17 @@ import { type ArtifactGroup, artifactsOf, type Chain, follows, groupArtifacts } 
 import { newestCheckpoint } from '../chain/checkpoints.ts';
 import { chainsForRestore, windowOf } from '../chain/plan.ts';
 import { type ProvenChain, proveChain } from '../chain/proof.ts';
-import { GraphkeepError } from '../errors.ts';
+import { type ErrorCode, GraphkeepError } from '../errors.ts';
 import { kernelVersionName } from '../formats/txlog/kernelversion.ts';
+import { formatTime } from './artifactfile.ts';
 import type { ChainRequest, RestorePlan } from './types.ts';
 
 export interface ChosenChain extends ProvenChain {
   readonly group: ArtifactGroup;
 }
+
+const OTHER_CHAIN_MAY_HOLD: readonly ErrorCode[] = ['GK_CHAIN_BROKEN', 'GK_ARTIFACT_CORRUPT'];
+const OTHER_STORE_MAY_REACH: readonly ErrorCode[] = ['GK_OUT_OF_WINDOW', 'GK_CHAIN_BROKEN'];
 
 /** Finds the chain and proves its differentials; the full artifact proves itself while it is unpacked. */
 export async function chooseChain(request: ChainRequest): Promise<ChosenChain> {
@@ -38,7 +42,7 @@ export async function chooseChain(request: ChainRequest): Promise<ChosenChain> {
       return { ...proven, group };
     } catch (error) {
       // An overlap is known by numbers only until its log was read; then a chain without it may still hold.
-      if (!(error instanceof GraphkeepError) || error.code !== 'GK_CHAIN_BROKEN') throw error;
+      if (!(error instanceof GraphkeepError) || !OTHER_CHAIN_MAY_HOLD.includes(error.code)) throw error;
       firstError ??= error;
       if (chain !== chains.at(-1)) request.listener?.notice(`another chain is tried: ${error.message}`);
     }
@@ -71,13 +75,14 @@ async function findChains(request: ChainRequest): Promise<{ group: ArtifactGroup
   if (await isFile(request.artifactPath)) return chainsOfFile(request);
   const catalogue = await readCatalogue(request.artifactPath, request.signal);
   const groups = groupsToChooseFrom(catalogue, request);
+  if (request.until === undefined) refuseNewerUnreadable(catalogue, groups[0]!);
   let firstError: unknown;
   // The newest store of that name; an earlier one only when a moment is asked for that lies in its time.
   for (const group of request.until === undefined ? groups.slice(0, 1) : groups) {
     try {
       return { group, chains: chainsForRestore(group, request.until) };
     } catch (error) {
-      if (!(error instanceof GraphkeepError) || error.code !== 'GK_OUT_OF_WINDOW') throw error;
+      if (!(error instanceof GraphkeepError) || !OTHER_STORE_MAY_REACH.includes(error.code)) throw error;
       firstError ??= error;
     }
   }
@@ -127,6 +132,28 @@ function tipFor(artifact: ArtifactSummary, group: ArtifactGroup): ArtifactSummar
     'GK_CHAIN_BROKEN',
     `${artifact.path} is empty, and the artifact that it follows is missing: transaction ${artifact.parent?.appendIndex}`,
   );
+}
+
+/**
+ * A file that cannot be read and, by its name, is newer than all that can: without it an older state would be restored as
+ * if it were the newest. Whoever wants that state names its artifact.
+ */
+function refuseNewerUnreadable({ unreadable }: Catalogue, group: ArtifactGroup): void {
+  const newest = group.artifacts[0]!;
+  // Times in names sort like times.
+  const newestTime = formatTime(newest.time ?? new Date(0));
+  const lost = unreadable.find(({ path }) => (timeInName(path, group.database) ?? '') > newestTime);
+  if (lost === undefined) return;
+  throw new GraphkeepError('GK_ARTIFACT_CORRUPT', `the newest artifact cannot be read: ${lost.message}`, {
+    hint: `to go back to what can be read, give the path ${newest.path}`,
+  });
+}
+
+/** `2026-11-21T12-43-07` of `neo4j-2026-11-21T12-43-07.backup`, when it is an artifact of that database. */
+function timeInName(path: string, database: string): string | undefined {
+  const name = basename(path);
+  if (!name.startsWith(`${database}-`)) return undefined;
+  return /^(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)\.backup$/.exec(name.slice(database.length + 1))?.[1];
 }
 
 /** Without a name the folder must leave no choice. */

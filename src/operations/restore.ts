@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { assembledBytes } from '../chain/assemble.ts';
-import type { ProvenChain } from '../chain/proof.ts';
+import { type ProvenChain, refuseReplaced } from '../chain/proof.ts';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import { METADATA_SCRIPT_BYTES_MAX } from '../limits.ts';
 import {
@@ -39,6 +39,7 @@ export async function restoreDatabase(
   const chosen = await chooseChain(options);
   const artifact = await openArtifact(chosen.chain.full.path);
   try {
+    refuseReplaced(artifact, chosen.chain.full);
     const result = await withTargetLocked(options.target, (ownership) =>
       restoreLocked(artifact, chosen, options, ownership, onStep),
     );

@@ -167,6 +167,8 @@ export interface AggregateOptions extends ChainRequest, ArtifactForm {
   readonly temporaryDirectory?: string;
   /** Page cache of the recovering Neo4j, e.g. `512m`. */
   readonly pagecache?: string;
+  /** How long to wait for others who use the folder; a default of the lease when absent. */
+  readonly leaseWaitMs?: number;
 }
 
 export interface AggregateResult {

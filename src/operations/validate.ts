@@ -109,34 +109,51 @@ export function judgeChains(
   const byPath = new Map(results.map((result) => [result.path, result]));
   return groupArtifacts(artifacts).flatMap((group) => {
     const { chains, orphans } = surveyChains(group.artifacts);
-    const verdicts = chains.map((chain) => verdictOf(chain, group.artifacts, byPath));
+    const judged = chains.map((chain) => judge(chain, byPath));
+    const covered = new Set(judged.flatMap(({ good }) => good));
+    const verdicts = judged.map((each) => verdictOf(each, covered, group.artifacts));
     return [...verdicts, ...orphans.map((orphan) => orphanVerdict(orphan, group.artifacts))];
   });
 }
 
-function verdictOf(
-  chain: Chain,
-  group: readonly ArtifactSummary[],
-  results: ReadonlyMap<string, ValidateResult>,
-): ChainVerdict {
-  const problems: string[] = [];
+interface JudgedChain {
+  readonly chain: Chain;
+  /** Up to where it holds. */
+  readonly good: readonly ArtifactSummary[];
+  readonly damage: string | undefined;
+  readonly refutedJoint: string | undefined;
+}
+
+function judge(chain: Chain, results: ReadonlyMap<string, ValidateResult>): JudgedChain {
   const good: ArtifactSummary[] = [];
   for (const artifact of artifactsOf(chain)) {
-    const problem =
-      results.get(artifact.path)?.problems[0] ?? jointProblem(artifact, chain.full, good, results);
-    if (problem !== undefined) {
-      problems.push(problem);
-      break;
-    }
+    const damage = results.get(artifact.path)?.problems[0];
+    const refutedJoint = jointProblem(artifact, chain.full, good, results);
+    if (damage !== undefined || refutedJoint !== undefined) return { chain, good, damage, refutedJoint };
     good.push(artifact);
   }
+  return { chain, good, damage: undefined, refutedJoint: undefined };
+}
+
+/**
+ * An overlap that turned out to be none is no fault when all that it seemed to join is on another chain that holds: so it is
+ * after a server was set back.
+ */
+function verdictOf(
+  { chain, good, damage, refutedJoint }: JudgedChain,
+  covered: ReadonlySet<ArtifactSummary>,
+  group: readonly ArtifactSummary[],
+): ChainVerdict {
+  const rest = artifactsOf(chain).slice(good.length);
+  const isElsewhere = damage === undefined && rest.every((artifact) => covered.has(artifact));
+  const problem = isElsewhere ? undefined : (damage ?? refutedJoint);
   const [full, ...differentials] = good;
   return {
     database: chain.full.database,
     databaseId: chain.full.databaseId,
-    artifacts: artifactsOf(chain).map(({ path }) => path),
-    valid: problems.length === 0,
-    problems,
+    artifacts: (isElsewhere ? good : artifactsOf(chain)).map(({ path }) => path),
+    valid: problem === undefined,
+    problems: problem === undefined ? [] : [problem],
     ...(full === undefined ? {} : { restorable: windowOf({ full, differentials }, group) }),
   };
 }

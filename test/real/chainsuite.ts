@@ -3,27 +3,33 @@
  * One server lives through the story; the tests of it build on each other in order.
  */
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { link, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GraphkeepError } from '../../src/errors.ts';
+import { findStockNeo4j, type StockNeo4j } from '../../src/neo4j/stock.ts';
+import { aggregateChain } from '../../src/operations/aggregate.ts';
 import { backupDatabase } from '../../src/operations/backup.ts';
 import { readDatabaseInfo } from '../../src/operations/info.ts';
+import { inspectArtifacts } from '../../src/operations/inspect.ts';
 import { planRestore } from '../../src/operations/plan.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
 import type { BackupOptions, BackupResult, ChainRequest, RestoreResult } from '../../src/operations/types.ts';
 import { randomNumbers } from '../fixtures/random.ts';
+import { namesIn } from '../fixtures/workspace.ts';
 import { foldersOf } from './cycle.ts';
-import type { Line } from './harness/distribution.ts';
-import { assertVerdict, createJudge, type Judge, type Verdict } from './harness/judge.ts';
+import { ensureDistribution, type Line } from './harness/distribution.ts';
+import { assertVerdict, createJudge, type Judge, runStockTool, type Verdict } from './harness/judge.ts';
 import { type Load, prepareSchema, startLoad } from './harness/load.ts';
 import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
+import { runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
 
 const WRITER_PAUSE_MS = 10;
 const DIFFERENTIALS_UNDER_LOAD = 4;
 const CUTS = 2;
+const FORM = { compress: true, compressionLevel: 1, keepFailed: false };
 /** Small log files, often rotated, checkpoints all the time; but kept, so that differentials are possible. */
 const KEEPING_LOGS = { harsh: true, extraConf: { 'db.tx_log.rotation.retention_policy': '1 hours' } };
 
@@ -62,6 +68,8 @@ export function defineChainTests(line: Line): void {
     defineUnderLoad(story);
     defineCuts(story);
     defineLives(story);
+    defineAggregate(story);
+    defineCheck(story);
     defineOverlap(story);
     definePruned(story);
     defineSetBack(story);
@@ -72,9 +80,7 @@ function backup(story: Story, options: Partial<BackupOptions> = {}): Promise<Bac
   return backupDatabase(foldersOf(story.home), {
     targetDirectory: story.artifacts,
     type: 'AUTO',
-    compress: true,
-    compressionLevel: 1,
-    keepFailed: false,
+    ...FORM,
     ...options,
   });
 }
@@ -234,6 +240,84 @@ function defineLives(story: Story): void {
     const { restored } = await restoreAndJudge(story, {}, acknowledged);
     assert.equal(restored.highestTransaction, result.highestTransaction);
   });
+}
+
+/** The same artifacts in a folder of their own, so that the story goes on with the old ones. */
+async function linkedArtifacts(story: Story, name: string): Promise<string> {
+  const folder = join(story.scratch, name);
+  await mkdir(folder);
+  for (const { artifactPath } of story.results)
+    await link(artifactPath, join(folder, basename(artifactPath)));
+  return folder;
+}
+
+function defineAggregate(story: Story): void {
+  test('an aggregated chain is one artifact, which stock load restores, and which later differentials follow', async () => {
+    const folder = await linkedArtifacts(story, 'aggregated');
+    const result = await aggregateChain({ artifactPath: folder, ...FORM, keepOldBackup: false });
+    const last = story.results.at(-1)!;
+    assert.deepEqual([result.recovered, result.highestTransaction], [false, last.highestTransaction]);
+    assert.deepEqual(namesIn(folder), [basename(result.artifactPath)], 'the old ones are gone');
+    const home = await createHome({ line: story.line, dir: join(folder, 'home') });
+    const load = await runStockTool(story.line, home, ['database', 'load', `--from-path=${folder}`, 'neo4j']);
+    assert.equal(load.exitCode, 0, load.stderr);
+    const verdict = await story.judge.judge(home.dir);
+    assertVerdict(verdict);
+    assert.equal(verdict.lastTransactionId, Number(last.highestTransaction));
+    await rm(home.dir, { recursive: true });
+    const next = await backup(story, { type: 'DIFF', targetDirectory: folder });
+    assert.equal(next.parentPath, result.artifactPath);
+    await rm(folder, { recursive: true });
+  });
+
+  test('with a Neo4j at hand the result is recovered, and the old ones stay when they are to be kept', async () => {
+    const folder = await linkedArtifacts(story, 'recovered');
+    const stock = await stockOf(story);
+    const result = await aggregateChain({ artifactPath: folder, ...FORM, keepOldBackup: true, stock });
+    assert.deepEqual([result.recovered, result.removed], [true, []]);
+    assert.equal(namesIn(folder).length, story.results.length + 1);
+    const [summary] = (await inspectArtifacts(result.artifactPath)).artifacts;
+    assert.deepEqual([summary?.full, summary?.recovered], [true, true]);
+    const { restored } = await restoreAndJudge(story, { artifactPath: result.artifactPath });
+    assert.equal(restored.highestTransaction, story.results.at(-1)!.highestTransaction);
+    await rm(folder, { recursive: true });
+  });
+}
+
+function defineCheck(story: Story): void {
+  test('check-consistency: the installed Neo4j recovers and checks what was taken', async () => {
+    const folder = join(story.scratch, 'checked');
+    await mkdir(folder);
+    const { javaHome, libraryFolder } = await ensureDistribution(story.line);
+    await symlink(libraryFolder, join(story.home.dir, 'lib'));
+    const run = await runProgram(
+      [
+        'database',
+        'backup',
+        `--neo4j-home=${story.home.dir}`,
+        `--to-path=${folder}`,
+        '--check-consistency',
+        '--format=json',
+      ],
+      { JAVA_HOME: javaHome },
+    );
+    assert.equal(run.status, 0, run.stdout + run.stderr);
+    const { backups } = JSON.parse(run.stdout) as { backups: { consistency: { consistent: boolean } }[] };
+    assert.equal(backups[0]?.consistency.consistent, true);
+    assert.equal(namesIn(folder).length, 1, 'no scratch and no report is left');
+    await rm(folder, { recursive: true });
+  });
+}
+
+/** The jars of the line as an installation: a folder with `lib`. */
+async function stockOf(story: Story): Promise<StockNeo4j> {
+  const { libraryFolder, javaHome } = await ensureDistribution(story.line);
+  const installation = join(story.scratch, 'installation');
+  await mkdir(installation);
+  await symlink(libraryFolder, join(installation, 'lib'));
+  const stock = await findStockNeo4j(installation, { JAVA_HOME: javaHome });
+  assert.ok(stock !== undefined);
+  return stock;
 }
 
 function defineOverlap(story: Story): void {

@@ -11,11 +11,12 @@ import { checkDatabase, findStockNeo4j, recoverDatabase, type StockNeo4j } from 
 import { backupDatabase } from '../../src/operations/backup.ts';
 import { readDatabaseInfo } from '../../src/operations/info.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
-import { failure } from '../fixtures/workspace.ts';
+import { failure, namesIn } from '../fixtures/workspace.ts';
 import { foldersOf } from './cycle.ts';
 import { ensureDistribution, LINES, type Line } from './harness/distribution.ts';
 import { prepareSchema, startLoad } from './harness/load.ts';
 import { createHome, type Home, scratchRoot, startServer } from './harness/server.ts';
+import { runProgram } from './program.ts';
 
 const CHECK_MEMORY = '64m';
 /** The processes are short, so that starting them is most of the work. */
@@ -86,6 +87,24 @@ for (const line of LINES) {
       const unrecovered = check(unrecoveredCopy, reportDirectory);
       await assert.rejects(unrecovered, failure('GK_STOCK_FAILED', /ended with 1:\n.*recover/s));
       assert.deepEqual(await readdir(reportDirectory), []);
+    });
+
+    test('a backup that does not pass its check has a status of its own, and is kept beside its report', async () => {
+      const home = await createHome({ line, dir: join(scratch, 'checked') });
+      await cp(foldersOf(restored).storeDirectory, foldersOf(home).storeDirectory, { recursive: true });
+      await cp(foldersOf(restored).logDirectory, foldersOf(home).logDirectory, { recursive: true });
+      await damage(join(foldersOf(home).storeDirectory, 'neostore.relationshipstore.db'));
+      await symlink(stock.libraryDirectory, join(home.dir, 'lib'));
+      const target = join(home.dir, 'backups');
+      await mkdir(target);
+      const run = await runProgram(
+        ['database', 'backup', `--neo4j-home=${home.dir}`, `--to-path=${target}`, '--check-consistency'],
+        { JAVA_HOME: (await ensureDistribution(line)).javaHome },
+      );
+      assert.equal(run.status, 87, run.stdout + run.stderr);
+      assert.match(run.stdout, /check {9}NOT CONSISTENT/);
+      const names = namesIn(target).map((name) => /\.(backup|report)$/.exec(name)?.[1]);
+      assert.deepEqual(names.sort(), ['backup', 'report']);
     });
 
     test('nothing is left in the scratch folder', async () => {

@@ -3,7 +3,7 @@
  * tests of one `describe` build on each other in order.
  */
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -29,9 +29,9 @@ import {
   scratchRoot,
   startServer,
 } from './harness/server.ts';
+import { type CommandResult, runProgram } from './program.ts';
 
 const KILL_SCRIPT = fileURLToPath(new URL('./killrestore.ts', import.meta.url));
-const PROGRAM = fileURLToPath(new URL('../../bin/graphkeep', import.meta.url));
 
 /** Together more than the ten backups under load that each line owes. */
 const CYCLES: Readonly<Record<StoreFormat, number>> = { aligned: 6, standard: 5 };
@@ -364,19 +364,8 @@ async function assertSettled(home: Home, transaction: number): Promise<void> {
   assert.equal(Number(info.lastCommittedTransaction), transaction);
 }
 
-interface CommandResult {
-  readonly status: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function graphkeep(...args: string[]): Promise<CommandResult> {
-  return new Promise((resolve) => {
-    execFile(PROGRAM, args, { maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
-      const status = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
-      resolve({ status, stdout, stderr });
-    });
-  });
+function graphkeep(...args: string[]): Promise<CommandResult> {
+  return runProgram(args);
 }
 
 /** The program itself on a real installation. */

@@ -19,6 +19,8 @@ const REFUSALS: [string[], RegExp][] = [
   [['--parallel-download'], /--parallel-download is refused/],
   [['--remote-address-resolution'], /--remote-address-resolution is refused/],
   [['--temp-path=/x'], /--temp-path is refused.*staged/],
+  [['--report-path=/x'], /--report-path is refused.*staged/],
+  [['--check-consistency', '--from-path-data=/a', '--from-path-txn=/b'], /does not exist|needs the jars/],
   [['--expand-commands'], /--expand-commands is refused/],
   [['--type=WEEKLY'], /--type=WEEKLY is not possible/],
   [['--include-metadata=all'], /--include-metadata=all is refused.*system/],

@@ -292,8 +292,9 @@ describe('at the same time', () => {
     const waiting = expireArtifacts(optionsFor(folder, { leaseWaitMs: 600_000 }));
     child.stdin!.end();
     await waiting;
-    // d4 was followed by d7: the exact chain stays, and e3 because d2 does. d6 and f5 are older than d7.
-    assert.deepEqual(names(folder), ['d2', 'd4', 'd7', 'e3', 'f1']);
+    // d4 was followed by d7: the exact chain stays, and e3 because d2 does. d6 is older than d7. So is f5, but d7 goes past
+    // it, and what its log is made of here says neither that it builds on f5 nor that it does not.
+    assert.deepEqual(names(folder), ['d2', 'd4', 'd7', 'e3', 'f1', 'f5']);
     await assertAllRestorable(folder);
   });
 

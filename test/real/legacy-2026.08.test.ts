@@ -1,0 +1,3 @@
+import { defineLegacyTests } from './legacysuite.ts';
+
+defineLegacyTests('2026.08');

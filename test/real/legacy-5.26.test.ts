@@ -1,0 +1,3 @@
+import { defineLegacyTests } from './legacysuite.ts';
+
+defineLegacyTests('5.26');

@@ -1,0 +1,241 @@
+/**
+ * The 3.x form on real servers of one line: directory backups through the command line, opened by Neo4j, restored and
+ * judged. One server lives through the story; the tests of it build on each other in order.
+ */
+import assert from 'node:assert/strict';
+import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, stat, symlink, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { listLogFolder } from '../../src/hotcopy/logfolder.ts';
+import { findStockNeo4j } from '../../src/neo4j/stockinstallation.ts';
+import { readDatabaseInfo } from '../../src/operations/info.ts';
+import type { DatabaseFolders } from '../../src/operations/types.ts';
+import { type CliRun, cli } from '../unit/cli/harness.ts';
+import { foldersOf } from './cycle.ts';
+import { ensureDistribution, type Line } from './harness/distribution.ts';
+import { assertVerdict, createJudge, type Judge } from './harness/judge.ts';
+import { prepareSchema, startLoad } from './harness/load.ts';
+import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
+import { commitTimesOf } from './serverlog.ts';
+
+const WRITER_PAUSE_MS = 10;
+const INCREMENTALS_UNDER_LOAD = 2;
+/** Small log files, often rotated, checkpoints all the time; but kept, so that incremental backups are possible. */
+const KEEPING_LOGS = { harsh: true, extraConf: { 'db.tx_log.rotation.retention_policy': '1 hours' } };
+/** What a server that keeps as little as it may has left of its log. */
+const SHORT_RETENTION = { harsh: true };
+/** The processes are short, so that starting them is most of the work. */
+const QUICK_START = '-XX:+UseSerialGC -XX:TieredStopAtLevel=1';
+const NAME = 'graph.db-backup';
+
+interface Story {
+  readonly line: Line;
+  judge: Judge;
+  scratch: string;
+  home: Home;
+  server: Server;
+  environment: Record<string, string>;
+  backups: string;
+  writers: number;
+}
+
+export function defineLegacyTests(line: Line): void {
+  describe(`the 3.x form with Neo4j ${line}`, () => {
+    const story = { line, writers: 0 } as unknown as Story;
+    before(async () => {
+      story.judge = await createJudge(line);
+      story.scratch = await mkdtemp(join(await scratchRoot(), 'graphkeep-legacy-'));
+      story.backups = join(story.scratch, 'backups');
+      await mkdir(story.backups);
+      story.home = await createHome({ line, dir: join(story.scratch, 'source'), ...KEEPING_LOGS });
+      await giveJars(story);
+      story.server = await startServer(story.home);
+      await prepareSchema(story.server, { lucene: true });
+    });
+    after(async () => {
+      await story.server.kill();
+      await story.judge.close();
+      await rm(story.scratch, { recursive: true, force: true });
+    });
+    defineUnderLoad(story);
+    defineOpening(story);
+    defineRetention(story);
+    defineCheck(story);
+  });
+}
+
+/** The home becomes an installation as a user has it, whose jars are those of the distribution. */
+async function giveJars(story: Story): Promise<void> {
+  const distribution = await ensureDistribution(story.line);
+  await symlink(distribution.libraryFolder, join(story.home.dir, 'lib'));
+  story.environment = {
+    PATH: process.env.PATH ?? '',
+    NEO4J_HOME: story.home.dir,
+    JAVA_HOME: distribution.javaHome,
+    JAVA_TOOL_OPTIONS: QUICK_START,
+  };
+  const stock = await findStockNeo4j(story.home.dir, story.environment);
+  assert.ok(stock !== undefined);
+}
+
+async function backup(story: Story, ...more: string[]): Promise<CliRun> {
+  const args = [
+    'backup',
+    `--backup-dir=${story.backups}`,
+    `--name=${NAME}`,
+    '--from=localhost:6362',
+    ...more,
+  ];
+  return cli(args, story.environment);
+}
+
+const unchecked = '--check-consistency=false';
+const linesOf = ({ stdout }: CliRun): string[] => stdout.trim().split('\n');
+
+function flat(story: Story, name = NAME): DatabaseFolders {
+  const path = join(story.backups, name);
+  return { name: 'neo4j', storeDirectory: path, logDirectory: path };
+}
+
+async function write(story: Story, transfers: number): Promise<void> {
+  story.writers += 10;
+  const load = startLoad(story.server, {
+    writers: 4,
+    firstWriter: story.writers,
+    vector: story.line !== '5.26',
+    pauseMs: WRITER_PAUSE_MS,
+  });
+  await load.waitForMore(transfers);
+  await load.stop();
+}
+
+/** Restores into a fresh home and has the result judged, the stock check included. */
+async function restoreAndJudge(story: Story, acknowledged: Map<number, number>): Promise<void> {
+  const home = await createHome({ line: story.line, dir: join(story.scratch, `home-${story.writers++}`) });
+  const args = ['restore', `--from=${join(story.backups, NAME)}`, '--database=neo4j'];
+  const run = await cli(args, { NEO4J_HOME: home.dir });
+  assert.equal(run.exitStatus, 0, run.stderr);
+  const verdict = await story.judge.judge(home.dir, { expectAcknowledged: acknowledged });
+  assertVerdict(verdict, { acknowledgedBefore: acknowledged });
+  const { lastCommittedTransaction } = await readDatabaseInfo(flat(story));
+  assert.equal(verdict.lastTransactionId, Number(lastCommittedTransaction));
+  await rm(home.dir, { recursive: true, force: true });
+}
+
+function defineUnderLoad(story: Story): void {
+  test('a full one and incremental ones under load, restored with every acknowledged write', async () => {
+    const load = startLoad(story.server, {
+      writers: 6,
+      vector: story.line !== '5.26',
+      pauseMs: WRITER_PAUSE_MS,
+    });
+    await load.waitForMore(200);
+    const full = await backup(story, unchecked);
+    assert.deepEqual([full.exitStatus, linesOf(full)], [0, ['Doing full backup...', 'Backup complete.']]);
+    let acknowledged = new Map<number, number>();
+    for (let number = 0; number < INCREMENTALS_UNDER_LOAD; number++) {
+      await load.waitForMore(150);
+      acknowledged = load.snapshotAcknowledged();
+      const run = await backup(story, unchecked);
+      const expected = ['Destination is not empty, doing incremental backup...', 'Backup complete.'];
+      assert.deepEqual([run.exitStatus, linesOf(run)], [0, expected], run.stderr);
+    }
+    await load.stop();
+    await restoreAndJudge(story, acknowledged);
+    assert.equal((await backup(story, unchecked)).exitStatus, 0);
+    assert.match((await backup(story, unchecked)).stderr, /nothing has happened since/);
+  });
+}
+
+function defineOpening(story: Story): void {
+  test('Neo4j opens the directory as it is, torn by a kill as well, and the backup goes on after that', async () => {
+    const dir = join(story.scratch, 'opened');
+    const databases = join(dir, 'data/databases');
+    const extraConf = { 'server.directories.transaction.logs.root': databases };
+    const home = await createHome({ line: story.line, dir, extraConf });
+    const folders = { ...foldersOf(home), logDirectory: join(databases, 'neo4j') };
+    await mkdir(databases);
+    await cp(join(story.backups, NAME), folders.storeDirectory, { recursive: true });
+    const { lastCommittedTransaction: whole } = await readDatabaseInfo(folders);
+    await tear(folders);
+    await using server = await startServer(home);
+    await server.driver.executeQuery('MATCH (t:Transfer) RETURN count(t)');
+    await server.stop();
+    const opened = await readDatabaseInfo(folders);
+    assert.deepEqual([opened.recoveryRequired, opened.lastCommittedTransaction], [false, whole! - 1n]);
+    // A directory that a server had open has checkpoints, and zeros behind its log: it is continued all the same.
+    await cp(folders.storeDirectory, join(story.backups, 'opened'), { recursive: true });
+    const args = ['backup', `--backup-dir=${story.backups}`, '--name=opened', unchecked];
+    const run = await cli(args, story.environment);
+    assert.match(run.stdout, /doing incremental backup\.\.\.\nBackup complete/);
+    const continued = await readDatabaseInfo(flat(story, 'opened'));
+    assert.equal(continued.lastCommittedTransaction, whole);
+    await rm(join(story.backups, 'opened'), { recursive: true });
+    await rm(dir, { recursive: true });
+  });
+}
+
+/** The last transaction of the log loses its end. */
+async function tear({ logDirectory }: DatabaseFolders): Promise<void> {
+  const { logs } = await listLogFolder(logDirectory);
+  const newest = join(logDirectory, logs.at(-1)!.name);
+  await truncate(newest, (await stat(newest)).size - 7);
+}
+
+function defineRetention(story: Story): void {
+  test('with a short retention of the log there can be no incremental one: .err.1 and a full one', async () => {
+    await backup(story, unchecked);
+    const { lastCommittedTransaction: last } = await readDatabaseInfo(flat(story));
+    await story.server.stop();
+    story.home = await createHome({ line: story.line, dir: story.home.dir, ...SHORT_RETENTION });
+    story.server = await startServer(story.home);
+    for (let round = 0; (await oldestTransaction(story)) <= last! + 1n; round++) {
+      assert.ok(round < 50, 'the server did not prune its log');
+      await write(story, 100);
+      await sleep(1200);
+    }
+    const refused = await backup(story, unchecked, '--fallback-to-full=false');
+    assert.equal(refused.exitStatus, 1);
+    assert.match(refused.stderr, /too long since this backup was last updated.*retention_policy/);
+    assert.equal((await readDatabaseInfo(flat(story))).lastCommittedTransaction, last);
+    const run = await backup(story, '--pagecache=8m');
+    assert.equal(run.exitStatus, 0, run.stderr);
+    assert.deepEqual(linesOf(run), [
+      'Destination is not empty, doing incremental backup...',
+      'Doing full backup...',
+      `Old backup renamed to '${NAME}.err.1'.`,
+      'Doing consistency check...',
+      'Backup complete.',
+    ]);
+    assert.equal((await readDatabaseInfo(flat(story, `${NAME}.err.1`))).lastCommittedTransaction, last);
+    assert.deepEqual((await readdir(story.backups)).sort(), [
+      `.${NAME}.lock`,
+      '.opened.lock',
+      NAME,
+      `${NAME}.err.1`,
+    ]);
+  });
+}
+
+async function oldestTransaction(story: Story): Promise<bigint> {
+  const [oldest] = (await commitTimesOf(foldersOf(story.home).logDirectory)).keys();
+  return oldest ?? 0n;
+}
+
+function defineCheck(story: Story): void {
+  test('a damaged backup is inconsistent: 3, and a report', async () => {
+    const store = join(story.backups, NAME, 'neostore.relationshipstore.db');
+    const handle = await open(store, 'r+');
+    await handle.write(Buffer.alloc(3, 0xff), 0, 3, 100 * 34 + 10);
+    await handle.close();
+    const reports = join(story.scratch, 'reports');
+    const run = await backup(story, '--pagecache=64m', `--cc-report-dir=${reports}`, '--cc-indexes=false');
+    assert.equal(run.exitStatus, 3, run.stderr);
+    const [report] = await readdir(reports);
+    assert.match(run.stderr, new RegExp(`Inconsistencies found. See '${join(reports, report!)}'`));
+    assert.match(await readFile(join(reports, report!), 'utf8'), /ERROR/);
+    const left = (await readdir(story.backups)).filter((name) => name.startsWith('.graphkeep'));
+    assert.deepEqual(left, []);
+  });
+}
