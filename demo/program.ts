@@ -75,10 +75,19 @@ export interface ValidationFigures {
   readonly processMs: number;
 }
 
-export async function validate(artifactPath: string): Promise<ValidationFigures> {
-  const args = ['backup', 'validate', artifactPath];
-  const { document, outcome } = await runForJson<{ artifacts: ValidationFigures[] }>(args);
-  return { ...document.artifacts[0]!, processMs: outcome.durationMs };
+/** All artifacts of a folder, as one: their sums, and whether each of them and the chain is valid. */
+export async function validate(folder: string): Promise<ValidationFigures> {
+  const args = ['backup', 'validate', folder];
+  const { document, outcome } = await runForJson<{ valid: boolean; artifacts: ValidationFigures[] }>(args);
+  const sumOf = (key: 'memberCount' | 'memberBytes' | 'transactionsChecked'): number =>
+    document.artifacts.reduce((sum, artifact) => sum + artifact[key], 0);
+  return {
+    valid: document.valid,
+    memberCount: sumOf('memberCount'),
+    memberBytes: sumOf('memberBytes'),
+    transactionsChecked: sumOf('transactionsChecked'),
+    processMs: outcome.durationMs,
+  };
 }
 
 export interface RestoreFigures {

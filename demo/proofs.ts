@@ -14,7 +14,7 @@ export interface Proof {
 }
 
 export interface Expectation {
-  /** Highest sequence number per writer that the server had acknowledged when the backup was started. */
+  /** Highest sequence number per writer that the server had acknowledged when the last backup was started. */
   readonly acknowledged: ReadonlyMap<number, number>;
   /** Pairs of items that were there before the backup. */
   readonly ballastPairs: number;
@@ -60,7 +60,7 @@ async function proveNothingLost(server: Server, acknowledged: ReadonlyMap<number
   }
   const expected = [...acknowledged.values()].reduce((sum, sequence) => sum + sequence, 0);
   return {
-    claim: 'every transfer acknowledged before the backup began is there',
+    claim: 'every transfer that was ever acknowledged is there',
     figure: `${count(there)} of ${count(expected)}${whole ? ', no gap' : ', with gaps'}`,
     holds: whole && there === expected,
   };

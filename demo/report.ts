@@ -14,6 +14,7 @@ export interface Stretch {
 export interface Report {
   readonly version: string;
   readonly backup: BackupFigures;
+  readonly differential: BackupFigures;
   /** Backups taken one after the other, to have a stretch long enough to measure the load in. */
   readonly backups: number;
   readonly before: Stretch;
@@ -52,7 +53,11 @@ export function printReport(report: Report): boolean {
   return good;
 }
 
-function printCopy({ backup, validation, restore, bootMs }: Report): void {
+function differentialText({ processMs, artifactBytes, highestTransaction }: BackupFigures): string {
+  return `${seconds(processMs)} for ${formatBytes(artifactBytes)}, up to transaction ${count(highestTransaction)}`;
+}
+
+function printCopy({ backup, differential, validation, restore, bootMs }: Report): void {
   const { memberBytes, storeBytes, logBytes, artifactBytes } = backup;
   line('copied', `${backup.memberCount} files, ${formatBytes(memberBytes)}`);
   line('', `${formatBytes(storeBytes)} of store, ${formatBytes(logBytes)} of transaction log`);
@@ -65,6 +70,7 @@ function printCopy({ backup, validation, restore, bootMs }: Report): void {
   if (backup.leftOut.length > 0) line('left out', `${backup.leftOut.join(', ')} (Neo4j rebuilt them)`);
   say();
   line('backup', rate(backup.processMs, memberBytes));
+  line('differential', differentialText(differential));
   line('validation', rate(validation.processMs, validation.memberBytes));
   line('restore', rate(restore.processMs, restore.memberBytes));
   line('first start', `${seconds(bootMs).padStart(7)}   Neo4j on the restored files, recovery included`);

@@ -1,10 +1,13 @@
 /**
- * `npm run soak -- [--backups=N] [--neo4j=5.26|2026.08]`: the main job over and over under the harshest load.
+ * `npm run soak -- [--backups=N] [--neo4j=5.26|2026.08] [--chains]`: the main job over and over under the harshest load;
+ * with `--chains`, differential backups of one long chain, restored to its end or to a random transaction.
  * Every backup is restored, started and judged; the first wrong one ends the soak with its reasons.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { randomNumbers } from './fixtures/random.ts';
+import { KEEPING_LOGS, runChainCycle } from './real/chaincycle.ts';
 import { type CycleResult, runCycle } from './real/cycle.ts';
 import { LINES, type Line } from './real/harness/distribution.ts';
 import { createJudge } from './real/harness/judge.ts';
@@ -90,6 +93,38 @@ async function soakServer(
   }
 }
 
+/** One server, one folder of artifacts, one long chain with full artifacts in between. */
+async function soakChains(line: Line, backups: number): Promise<string> {
+  await using judge = await createJudge(line);
+  const scratch = await mkdtemp(join(await scratchRoot(), 'graphkeep-soak-'));
+  const random = randomNumbers(backups);
+  let [cuts, differentials] = [0, 0];
+  try {
+    const artifacts = join(scratch, 'artifacts');
+    await mkdir(artifacts);
+    const home = await createHome({ line, dir: join(scratch, 'source'), ...KEEPING_LOGS });
+    await using server = await startServer(home);
+    await prepareSchema(server, { lucene: true });
+    const load = startLoad(server, { writers: 8, vector: line !== '5.26', pauseMs: WRITER_PAUSE_MS });
+    await load.waitForMore(500);
+    for (let number = 0; number < backups; number++) {
+      const result = await runChainCycle({ home, server, load, judge, scratch, artifacts, number, random });
+      cuts += Number(result.wasCut);
+      differentials += Number(result.backup.kind === 'differential');
+      console.log(
+        `${line} ${result.backup.kind} ${number + 1}: right, ${result.wasCut ? 'cut' : 'restored'} at ${result.restoredTo}, ` +
+          `${result.differentials} differentials, ${result.backup.artifactBytes} bytes, ${result.backup.durationMs} ms`,
+      );
+      await load.waitForMore(30);
+    }
+    await load.stop();
+    if (load.errors.length > 0) throw load.errors[0];
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+  return `${backups} of ${backups} right, ${differentials} of them differential; ${cuts} restored to a random transaction`;
+}
+
 function describe(line: Line, format: StoreFormat, number: number, { backup, verdict }: CycleResult): string {
   const facts = [
     `${line} ${format} backup ${number}: right`,
@@ -104,11 +139,18 @@ function describe(line: Line, format: StoreFormat, number: number, { backup, ver
   return facts.join(', ');
 }
 
-const { values } = parseArgs({ options: { backups: { type: 'string' }, neo4j: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { backups: { type: 'string' }, neo4j: { type: 'string' }, chains: { type: 'boolean' } },
+});
 const backups = Number(values.backups ?? BACKUPS_DEFAULT);
 const lines = values.neo4j === undefined ? LINES : LINES.filter((line) => line === values.neo4j);
 for (const line of lines) {
   const started = Date.now();
+  if (values.chains === true) {
+    const tally = await soakChains(line, backups);
+    console.log(`${line}: ${tally} in ${((Date.now() - started) / 60_000).toFixed(1)} min`);
+    continue;
+  }
   const tally = await soakLine(line, backups);
   const minutes = ((Date.now() - started) / 60_000).toFixed(1);
   console.log(

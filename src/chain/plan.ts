@@ -32,7 +32,7 @@ export function windowOf(chain: Chain, group: readonly ArtifactSummary[]): Resto
     tip,
     ...group.filter((artifact) => isEmptyDifferential(artifact) && isBehind(artifact, tip)),
   ].map(({ time }) => time?.getTime() ?? 0);
-  const newest = Math.max(...times);
+  const newest = times.reduce((left, right) => Math.max(left, right));
   return {
     from: chain.full.highestTransaction,
     to: tip.highestTransaction,

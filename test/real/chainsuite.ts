@@ -18,6 +18,7 @@ import { restoreDatabase } from '../../src/operations/restore.ts';
 import type { BackupOptions, BackupResult, ChainRequest, RestoreResult } from '../../src/operations/types.ts';
 import { randomNumbers } from '../fixtures/random.ts';
 import { namesIn } from '../fixtures/workspace.ts';
+import { KEEPING_LOGS } from './chaincycle.ts';
 import { foldersOf } from './cycle.ts';
 import { ensureDistribution, type Line } from './harness/distribution.ts';
 import { assertVerdict, createJudge, type Judge, runStockTool, type Verdict } from './harness/judge.ts';
@@ -30,9 +31,6 @@ const WRITER_PAUSE_MS = 10;
 const DIFFERENTIALS_UNDER_LOAD = 4;
 const CUTS = 2;
 const FORM = { compress: true, compressionLevel: 1, keepFailed: false };
-/** Small log files, often rotated, checkpoints all the time; but kept, so that differentials are possible. */
-const KEEPING_LOGS = { harsh: true, extraConf: { 'db.tx_log.rotation.retention_policy': '1 hours' } };
-
 interface Story {
   readonly line: Line;
   judge: Judge;

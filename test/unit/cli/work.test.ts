@@ -95,3 +95,37 @@ test('a signal after the last byte changes nothing', async () => {
   };
   assert.equal((await workThrough([good('a')], options(context))).exitStatus, 0);
 });
+
+describe('what is done afterwards with a result', () => {
+  const checked = (error?: GraphkeepError): WorkItem<Result> => ({
+    ...good('a'),
+    afterwards: async ({ value }) => ({
+      result: { value: value + 1n },
+      ...(error === undefined ? {} : { error }),
+    }),
+  });
+
+  test('adds to it, and its error does not take it back', async () => {
+    const context = memoryContext();
+    const error = new GraphkeepError('GK_INCONSISTENT', 'not consistent');
+    const summary = await workThrough([checked(error)], options(context));
+    assert.equal(summary.exitStatus, 87);
+    assert.equal(context.stdout.text, '8\n');
+    assert.match(context.stderr.text, /error: not consistent/);
+    assert.equal((await workThrough([checked()], options(memoryContext()))).exitStatus, 0);
+  });
+
+  test('that it could not be done is an error beside the result, in JSON as well', async () => {
+    const context = memoryContext();
+    const failing: WorkItem<Result> = {
+      ...good('a'),
+      afterwards: () => Promise.reject(new GraphkeepError('GK_STOCK_FAILED', 'no Java')),
+    };
+    const summary = await workThrough([failing], options(context, false));
+    printJsonSummary(context, 'backups', summary);
+    assert.partialDeepStrictEqual(JSON.parse(context.stdout.text), {
+      backups: [{ subject: 'a', ok: false, value: 7, error: { code: 'GK_STOCK_FAILED' } }],
+      error: { code: 'GK_STOCK_FAILED', exitStatus: 83 },
+    });
+  });
+});
