@@ -6,6 +6,5 @@ await runPlan({
     ['types', 'tsc', '-p', 'tsconfig.json'],
     ['lint and format', 'biome', 'check'],
   ],
-  parallel: ['test/unit/**/*.test.ts'],
-  serial: [],
+  phases: [{ files: ['test/unit/**/*.test.ts'], filesAtOnce: 2 }],
 });

@@ -45,20 +45,20 @@ function runTool(name: string, command: string, args: readonly string[], counts:
 
 export interface Plan {
   readonly tools: readonly (readonly [name: string, command: string, ...args: string[]])[];
-  /** Globs of files that may run side by side. */
-  readonly parallel: readonly string[];
-  /** Globs of files that run one after the other. */
-  readonly serial: readonly string[];
+  readonly phases: readonly Phase[];
 }
 
-const PARALLEL_FILES = 2;
+/** Test files that run together, by globs. */
+export interface Phase {
+  readonly files: readonly string[];
+  readonly filesAtOnce: number;
+}
 
 /** Runs the plan, prints the closing line, and sets the exit status. */
 export async function runPlan(plan: Plan): Promise<void> {
   const counts: Counts = { passed: 0, failed: 0, skipped: [] };
   for (const [name, command, ...args] of plan.tools) runTool(name, command, args, counts);
-  await runFiles(filesOf(plan.parallel), PARALLEL_FILES, counts);
-  if (plan.serial.length > 0) await runFiles(filesOf(plan.serial), 1, counts);
+  for (const { files, filesAtOnce } of plan.phases) await runFiles(filesOf(files), filesAtOnce, counts);
   for (const skipped of counts.skipped) console.log(`skipped: ${skipped}`);
   console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped.length} skipped`);
   process.exitCode = counts.failed === 0 && counts.passed > 0 ? 0 : 1;

@@ -10,6 +10,11 @@ await runPlan({
     ['types', 'tsc', '-p', 'tsconfig.json'],
     ['lint and format', 'biome', 'check'],
   ],
-  parallel: ['test/unit/**/*.test.ts', 'test/fault/**/*.test.ts'],
-  serial: ['test/real/**/*.test.ts'],
+  phases: [
+    { files: ['test/unit/**/*.test.ts', 'test/fault/**/*.test.ts'], filesAtOnce: 2 },
+    // What these count (checkpoints and pruning that fall into a copy) needs a machine of its own.
+    { files: ['test/real/{neo4j,package,samples}*.test.ts'], filesAtOnce: 1 },
+    // These wait for servers most of the time.
+    { files: ['test/real/{chains,legacy,stock,upgrade}*.test.ts'], filesAtOnce: 2 },
+  ],
 });

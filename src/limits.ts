@@ -76,5 +76,7 @@ export const DIRECTORY_NAME_CHARACTERS_MAX = 200;
 export const ERR_FOLDERS_MAX = 10_000;
 /** A log file of a directory backup does not grow beyond the default rotation size of Neo4j. */
 export const DIRECTORY_LOG_BYTES_MAX = 256 * MIB;
-/** With less than this the stock check does not begin, whatever `--pagecache` says. */
+/** The least memory that the stock check is given, whatever `--pagecache` says: 8m was enough for another check. */
 export const CHECK_MEMORY_BYTES_MIN = 64 * MIB;
+/** Artifacts of a folder whose heads are read at once: waiting for a disk costs most of it. */
+export const ARTIFACTS_OPENING_MAX = 8;

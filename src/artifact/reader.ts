@@ -29,7 +29,7 @@ import {
 import { FormatError } from '../formats/formaterror.ts';
 import { DESCRIPTOR_REGION_BYTES_MAX, KIB } from '../limits.ts';
 import { openForReading, type ReadableFile } from '../storage/local.ts';
-import { decompressed, decompressFrame, readRange } from './bytes.ts';
+import { decompressed, decompressFrame, readRange, withEndsInMemory } from './bytes.ts';
 
 const HEAD_READ_BYTES = 64 * KIB;
 
@@ -49,7 +49,10 @@ export interface Artifact {
 export async function openArtifact(path: string): Promise<Artifact> {
   const file = await openForReading(path);
   try {
-    return await corruptOnFormatError(path, () => readHeadAndIndex(file));
+    return await corruptOnFormatError(path, async () => ({
+      ...(await readHeadAndIndex(await withEndsInMemory(file))),
+      file,
+    }));
   } catch (error) {
     await file.close();
     throw error;

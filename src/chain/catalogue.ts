@@ -9,6 +9,7 @@ import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { type ErrorCode, GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
 import { type StoreId, storeIdHash } from '../formats/storeid.ts';
+import { ARTIFACTS_OPENING_MAX } from '../limits.ts';
 import { readFolder } from '../storage/local.ts';
 
 const ARTIFACT_SUFFIX = '.backup';
@@ -75,16 +76,23 @@ export async function readCatalogue(directory: string, signal?: AbortSignal): Pr
 export async function catalogueOf(paths: readonly string[], signal?: AbortSignal): Promise<Catalogue> {
   const artifacts: ArtifactSummary[] = [];
   const unreadable: UnreadableArtifact[] = [];
-  for (const path of paths) {
-    throwIfAborted(signal);
-    try {
-      artifacts.push(await summaryOf(path));
-    } catch (error) {
-      if (!(error instanceof GraphkeepError)) throw error;
-      unreadable.push({ path, code: error.code, message: error.message });
+  const readAll = async (queue: Iterator<string>): Promise<void> => {
+    for (let next = queue.next(); next.done !== true; next = queue.next()) {
+      throwIfAborted(signal);
+      try {
+        artifacts.push(await summaryOf(next.value));
+      } catch (error) {
+        if (!(error instanceof GraphkeepError)) throw error;
+        unreadable.push({ path: next.value, code: error.code, message: error.message });
+      }
     }
-  }
-  return { artifacts: artifacts.toSorted(newestFirst), unreadable };
+  };
+  const queue = paths[Symbol.iterator]();
+  await Promise.all(Array.from({ length: ARTIFACTS_OPENING_MAX }, () => readAll(queue)));
+  return {
+    artifacts: artifacts.toSorted(newestFirst),
+    unreadable: unreadable.toSorted((left, right) => (left.path < right.path ? -1 : 1)),
+  };
 }
 
 /** Files of a folder that carry the suffix of an artifact; hidden ones are still being written. */

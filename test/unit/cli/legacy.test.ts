@@ -8,7 +8,9 @@ import { splitArguments } from '../../../src/cli/arguments.ts';
 import { isLegacyCommandLine } from '../../../src/cli/legacy.ts';
 import { memoryBytes } from '../../../src/cli/legacy-options.ts';
 import { MIB } from '../../../src/limits.ts';
+import { findStockNeo4j } from '../../../src/neo4j/stock.ts';
 import { backupDatabase } from '../../../src/operations/backup.ts';
+import { checkConsistency } from '../../../src/operations/consistency.ts';
 import { GrowingDatabase, historyOf } from '../../fixtures/chains.ts';
 import { put } from '../../fixtures/database.ts';
 import { assertSameFiles, filesBelow, makeFolder, temporaryFolder } from '../../fixtures/workspace.ts';
@@ -30,6 +32,7 @@ echo "$@" >> "$MARK/server"
 for argument in "$@"; do case "$argument" in --home-dir=*) home="\${argument#--home-dir=}";; esac; done
 cp "$home/conf/neo4j.conf" "$MARK/conf"
 name=$(ls "$home/data/databases")
+echo recovered > "$home/data/databases/$name/recovered"
 line='2026-01-01 00:00:00.000+0000 INFO  [x] ['"$name"'/69612d34] Checkpoint triggered by "Database shutdown" @ txId: '
 trap 'echo "$line$(cat "$MARK/transaction"), append index: $(cat "$MARK/transaction") checkpoint completed in 5ms." >> "$home/logs/debug.log"; exit 0' TERM
 echo '2026-01-01 00:00:00.000+0000 INFO  Started.' >> "$home/logs/neo4j.log"
@@ -517,6 +520,24 @@ describe('check-consistency', () => {
     const junk = await scene.run('check-consistency', `--backup=${scene.backups}`);
     assert.deepEqual([junk.exitStatus, /is not a backup/.test(junk.stderr)], [1, true]);
   });
+});
+
+test('an artifact is checked in the same way', async (context) => {
+  const scene = new LegacyScene(context);
+  scene.install(INCONSISTENT);
+  const form = { compress: true, compressionLevel: 1, keepFailed: false, type: 'FULL' } as const;
+  const { artifactPath } = await backupDatabase(scene.database.folders, {
+    targetDirectory: scene.backups,
+    ...form,
+  });
+  const stock = await findStockNeo4j(scene.home, scene.environment);
+  const reportDirectory = join(scene.root, 'reports');
+  const options = { stock: stock!, database: 'neo4j', scratchDirectory: scene.backups, reportDirectory };
+  const { durationMs: _time, ...result } = await checkConsistency({ chain: { artifactPath } }, options);
+  const reportPath = join(reportDirectory, 'inconsistencies-1.report');
+  assert.deepEqual(result, { consistent: false, reportPath, lastTransaction: 20n });
+  const left = readdirSync(scene.backups).filter((name) => name.startsWith('.graphkeep-check'));
+  assert.deepEqual(left, []);
 });
 
 describe('dump, load and copy', () => {

@@ -1,6 +1,6 @@
 /** Backups into a directory: what is appended to it, when a full one is taken, and what a kill leaves. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
@@ -410,6 +410,20 @@ describe('directory backup', () => {
     scene.assertTidy();
   });
 
+  test('a log that becomes another one while it is copied is noticed', async (context) => {
+    const scene = new DirectoryScene(context, '2026.08');
+    await scene.backup();
+    scene.database.appendTo(24n);
+    scene.database.rotate();
+    scene.database.appendTo(30n);
+    const other = bytesOf(diverged(historyOf('2026.08'), 25n), 25n, 30n);
+    const replaced = Buffer.concat([logHeader('2026.08', 1n, 24n), other]);
+    const run = scene.backup({}, (step) => {
+      if (step === 'sync log') writeFileSync(scene.database.pathOf(1n), replaced);
+    });
+    await assert.rejects(run, failure('GK_STORE_DAMAGED', /became another one/));
+  });
+
   test('the database itself is never the target', async (context) => {
     const scene = new DirectoryScene(context, '5.26');
     const { storeDirectory } = scene.database.folders;
@@ -447,10 +461,10 @@ describe('directory backup', () => {
       second.catch(() => undefined);
     });
     await assert.rejects(second!, failure('GK_IN_USE', /another graphkeep/));
-    const lock = await heldByAnother(join(scene.target, '.backup.lock'));
+    const lock = await heldByAnother(context, join(scene.target, '.backup.lock'));
     await assert.rejects(scene.backup(), failure('GK_IN_USE', /another graphkeep/));
     await lock.release();
-    const server = await heldByAnother(join(scene.path, 'database_lock'));
+    const server = await heldByAnother(context, join(scene.path, 'database_lock'));
     await assert.rejects(scene.backup(), failure('GK_IN_USE', /running Neo4j/));
     await server.release();
     assert.equal((await scene.backupAt(21n)).kind, 'incremental');
@@ -516,6 +530,7 @@ describe('a directory backup that fails never falls back', () => {
     await assertUnchanged(scene, async () => {
       const run = scene.backup({ signal: AbortSignal.abort() });
       await assert.rejects(run, failure('GK_INTERRUPTED'));
+      assert.deepEqual(scene.events, [{ kind: 'incremental' }], 'no full one was begun');
     });
     rmSync(join(scene.path, 'neostore'));
     await assertUnchanged(scene, async () => {
@@ -712,7 +727,7 @@ describe('restore from a directory', () => {
     for (const folder of folders) put(join(folder, '.lock'), Buffer.alloc(0));
     const longAgo = new Date(Date.now() - 2 * STALE_PARTIAL_AGE_MS);
     for (const folder of folders.slice(0, 2)) utimesSync(folder, longAgo, longAgo);
-    const user = await heldByAnother(join(folders[1], '.lock'));
+    const user = await heldByAnother(context, join(folders[1], '.lock'));
     await restoreFromDirectory(options);
     assert.deepEqual(readdirSync(options.scratchDirectory).sort(), [
       '.graphkeep-restore-new',
@@ -738,11 +753,12 @@ describe('restore from a directory', () => {
 });
 
 /** Another process that holds a lock, since a process never meets its own. */
-async function heldByAnother(path: string): Promise<{ release(): Promise<void> }> {
-  const { spawn } = await import('node:child_process');
+async function heldByAnother(context: TestContext, path: string): Promise<{ release(): Promise<void> }> {
   const program =
     'import fcntl, sys\nfile = open(sys.argv[1], "a+")\nfcntl.lockf(file, fcntl.LOCK_EX)\nprint("locked", flush=True)\nsys.stdin.read()';
   const child = spawn('python3', ['-c', program, path], { stdio: ['pipe', 'pipe', 'inherit'] });
+  // A failed assertion leaves it behind, and it would keep the test run alive.
+  context.after(() => child.kill('SIGKILL'));
   await new Promise<void>((resolve) => child.stdout.once('data', () => resolve()));
   return {
     release: () =>
