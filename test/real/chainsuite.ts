@@ -28,7 +28,7 @@ import { runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
 
 const WRITER_PAUSE_MS = 10;
-const DIFFERENTIALS_UNDER_LOAD = 4;
+const DIFFERENTIALS_UNDER_LOAD = 3;
 const CUTS = 2;
 const FORM = { compress: true, compressionLevel: 1, keepFailed: false };
 interface Story {
@@ -56,7 +56,7 @@ export function defineChainTests(line: Line): void {
       story.server = await startServer(story.home);
       await prepareSchema(story.server, { lucene: true });
       story.load = startLoad(story.server, { writers: 8, vector: line !== '5.26', pauseMs: WRITER_PAUSE_MS });
-      await story.load.waitForMore(300);
+      await story.load.waitForMore(150);
     });
     after(async () => {
       await story.server.kill();
@@ -121,7 +121,7 @@ function defineUnderLoad(story: Story): void {
     story.results.push(full);
     let acknowledged = new Map<number, number>();
     for (let number = 0; number < DIFFERENTIALS_UNDER_LOAD; number++) {
-      await story.load.waitForMore(200);
+      await story.load.waitForMore(100);
       acknowledged = story.load.snapshotAcknowledged();
       const result = await backup(story, { compress: number % 2 === 0 });
       assert.equal(result.kind, 'differential');
@@ -202,7 +202,7 @@ function defineCuts(story: Story): void {
 }
 
 /** A little more data, by writers of their own. */
-async function write(story: Story, firstWriter: number, transfers = 150): Promise<Map<number, number>> {
+async function write(story: Story, firstWriter: number, transfers = 60): Promise<Map<number, number>> {
   const load = startLoad(story.server, { writers: 4, firstWriter, pauseMs: WRITER_PAUSE_MS });
   await load.waitForMore(transfers);
   await load.stop();
@@ -217,7 +217,7 @@ function defineLives(story: Story): void {
     await write(story, 100);
     const restarted = await backup(story, { type: 'DIFF' });
     const load = startLoad(story.server, { writers: 8, firstWriter: 200, pauseMs: WRITER_PAUSE_MS });
-    await load.waitForMore(200);
+    await load.waitForMore(100);
     await story.server.kill();
     await load.stop();
     const acknowledged = load.snapshotAcknowledged();
@@ -364,7 +364,7 @@ function definePruned(story: Story): void {
     const parent = story.results.at(-1)!;
     for (let round = 0; (await oldestTransaction(story)) <= parent.highestTransaction + 1n; round++) {
       assert.ok(round < 50, 'the server did not prune its log');
-      await write(story, 700 + round * 10, 100);
+      await write(story, 700 + round * 10, 60);
       await sleep(1200);
     }
     await assert.rejects(
