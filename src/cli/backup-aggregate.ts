@@ -17,7 +17,7 @@ import {
 } from './options.ts';
 import { isFolder } from './paths.ts';
 import { countOf, formatDuration } from './render.ts';
-import { printJsonSummary, printSeveralSummary, type WorkItem, workThrough } from './work.ts';
+import { type WorkItem, workAndReport } from './work.ts';
 
 interface AggregateCommandOptions {
   fromPath?: string;
@@ -123,16 +123,15 @@ async function runAggregate(
       },
     }),
   );
-  const summary = await workThrough(items, {
+  return await workAndReport(items, {
     context,
-    talk: !json,
+    json,
     verbose: isVerbose(options, context),
     doing: 'aggregate the chain',
-    print: json ? undefined : (result) => context.stdout.write(renderAggregate(result)),
+    done: 'chains aggregated',
+    jsonKey: 'aggregations',
+    render: renderAggregate,
   });
-  if (json) printJsonSummary(context, 'aggregations', summary);
-  else printSeveralSummary(context, summary, 'chains aggregated');
-  return summary.exitStatus;
 }
 
 /** One request per database: a pattern may match several, and one that fails does not keep the others from it. */

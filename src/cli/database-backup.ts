@@ -26,7 +26,7 @@ import {
 } from './options.ts';
 import { requireFolder } from './paths.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
-import { printJsonSummary, printSeveralSummary, type WorkItem, workThrough } from './work.ts';
+import { type WorkItem, workAndReport } from './work.ts';
 
 interface BackupCommandOptions {
   toPath?: string;
@@ -227,16 +227,15 @@ async function runBackup(
       ...(checker === undefined ? {} : { afterwards: checker }),
     }),
   );
-  const summary = await workThrough(items, {
+  return await workAndReport(items, {
     context,
-    talk: !json,
+    json,
     verbose: isVerbose(options, context),
     doing: 'back up the database',
-    print: json ? undefined : (result) => context.stdout.write(renderBackup(result)),
+    done: 'databases backed up',
+    jsonKey: 'backups',
+    render: renderBackup,
   });
-  if (json) printJsonSummary(context, 'backups', summary);
-  else printSeveralSummary(context, summary, 'databases backed up');
-  return summary.exitStatus;
 }
 
 /** Only the check unpacks anything or writes a report; without it the two would be silently ignored. */

@@ -19,7 +19,7 @@ import {
 } from './options.ts';
 import { isFolder } from './paths.ts';
 import { countOf, formatBytes, formatDuration, formatTime, renderTable } from './render.ts';
-import { printJsonSummary, printSeveralSummary, type WorkItem, workThrough } from './work.ts';
+import { type WorkItem, workAndReport } from './work.ts';
 
 interface RestoreCommandOptions {
   fromPath?: string[];
@@ -148,16 +148,15 @@ async function runRestore(
       },
     }),
   );
-  const summary = await workThrough(items, {
+  return await workAndReport(items, {
     context,
-    talk: !json,
+    json,
     verbose: isVerbose(options, context),
     doing: 'restore the database',
-    print: json ? undefined : (result) => context.stdout.write(renderRestore(result, installation)),
+    done: 'databases restored',
+    jsonKey: 'restores',
+    render: (result) => renderRestore(result, installation),
   });
-  if (json) printJsonSummary(context, 'restores', summary);
-  else printSeveralSummary(context, summary, 'databases restored');
-  return summary.exitStatus;
 }
 
 /** The plan of each restore. Needs no installation: it is asked on any machine that sees the artifacts. */
@@ -176,15 +175,15 @@ async function printPlans(
       },
     }),
   );
-  const summary = await workThrough(items, {
+  return await workAndReport(items, {
     context,
-    talk: !json,
+    json,
     verbose: isVerbose(options, context),
     doing: 'plan the restore',
-    print: json ? undefined : (plan) => context.stdout.write(renderPlan(plan)),
+    done: 'restores planned',
+    jsonKey: 'plans',
+    render: renderPlan,
   });
-  if (json) printJsonSummary(context, 'plans', summary);
-  return summary.exitStatus;
 }
 
 function requireFromPath(fromPaths: string[] | undefined): string[] {

@@ -122,6 +122,31 @@ function printOutcome<Result>(
   options.context.stderr.write(renderError(outcome.error, { verbose: options.verbose, ...subject }));
 }
 
+/** What commands over several items have in common: the form of the output, the words for it, and its key in JSON. */
+export interface Report<Result> {
+  readonly context: CliContext;
+  readonly json: boolean;
+  readonly verbose: boolean;
+  /** Completes "could not …". */
+  readonly doing: string;
+  /** Completes "2 of 3 …". */
+  readonly done: string;
+  readonly jsonKey: string;
+  readonly render: (result: Result) => string;
+}
+
+/** Works through the items and prints results and errors in the form asked for. @returns the exit status */
+export async function workAndReport<Result extends object>(
+  items: readonly WorkItem<Result>[],
+  { context, json, verbose, doing, done, jsonKey, render }: Report<Result>,
+): Promise<number> {
+  const print = json ? undefined : (result: Result) => context.stdout.write(render(result));
+  const summary = await workThrough(items, { context, talk: !json, verbose, doing, print });
+  if (json) printJsonSummary(context, jsonKey, summary);
+  else printSeveralSummary(context, summary, done);
+  return summary.exitStatus;
+}
+
 /** One: its own status. Several: 1 if any failed, as `neo4j-admin` does, since no single status fits all of them. */
 export function exitStatusOf(outcomes: readonly { error?: GraphkeepError }[]): number {
   const errors = outcomes.flatMap((outcome) => outcome.error ?? []);
