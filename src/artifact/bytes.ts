@@ -11,7 +11,7 @@ import type { ReadableFile } from '../storage/local.ts';
 
 const STREAM_READ_BYTES = MIB;
 /** Small artifacts, such as differentials of a quiet database, are read at once. */
-const HEAD_BYTES = 32 * KIB;
+export const HEAD_BYTES = 32 * KIB;
 const TAIL_BYTES = 64 * KIB;
 /** Of text such as an index; a wrong guess costs another piece. */
 const LIKELY_RATIO = 8;

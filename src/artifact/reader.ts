@@ -27,11 +27,9 @@ import {
   storedIndexOf,
 } from '../formats/artifact/index.ts';
 import { FormatError } from '../formats/formaterror.ts';
-import { DESCRIPTOR_REGION_BYTES_MAX, KIB } from '../limits.ts';
+import { DESCRIPTOR_REGION_BYTES_MAX } from '../limits.ts';
 import { openForReading, type ReadableFile } from '../storage/local.ts';
-import { decompressed, decompressFrame, readRange, withEndsInMemory } from './bytes.ts';
-
-const HEAD_READ_BYTES = 64 * KIB;
+import { decompressed, decompressFrame, HEAD_BYTES, readRange, withEndsInMemory } from './bytes.ts';
 
 export interface Artifact {
   readonly file: ReadableFile;
@@ -75,7 +73,7 @@ export async function corruptOnFormatError<Result>(
 }
 
 async function readHeadAndIndex(file: ReadableFile): Promise<Artifact> {
-  const head = await readRange(file, 0, Math.min(HEAD_READ_BYTES, file.bytes));
+  const head = await readRange(file, 0, Math.min(HEAD_BYTES, file.bytes));
   const container = containerOf(head);
   if (container === undefined) {
     throw new GraphkeepError('GK_ARTIFACT_CORRUPT', `${file.path} is not a backup artifact`, {

@@ -5,7 +5,7 @@
  * with that transaction. Besides, the first differential of a chain may begin at or before the end of its full one: such
  * a joint is known by numbers only, as long as nobody has read the log of the differential (src/chain/proof.ts does).
  */
-import { type ArtifactSummary, isEmptyDifferential, newestFirst } from './catalogue.ts';
+import { type ArtifactSummary, isEmptyDifferential, newestFirst } from './summary.ts';
 
 /** A full artifact and the differentials that lead on from it, oldest first. */
 export interface Chain {
@@ -25,13 +25,9 @@ export interface ArtifactGroup {
 
 /** Groups in the order of their newest artifacts. */
 export function groupArtifacts(artifacts: readonly ArtifactSummary[]): ArtifactGroup[] {
-  const groups = new Map<string, ArtifactSummary[]>();
-  for (const artifact of artifacts.toSorted(newestFirst)) {
-    const key = [artifact.database.toLowerCase(), artifact.databaseId, artifact.storeKey].join('|');
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [artifact]);
-    else group.push(artifact);
-  }
+  const groups = Map.groupBy(artifacts.toSorted(newestFirst), (artifact) =>
+    [artifact.database.toLowerCase(), artifact.databaseId, artifact.storeKey].join('|'),
+  );
   return [...groups.values()].map((members) => {
     const { database, databaseId, storeKey } = members[0]!;
     return { database, databaseId, storeKey, artifacts: members };
@@ -88,7 +84,7 @@ export function overlaps(differential: ArtifactSummary, full: ArtifactSummary): 
 export function chainsTo(tip: ArtifactSummary, group: readonly ArtifactSummary[]): Chain[] {
   if (tip.full) return [{ full: tip, differentials: [] }];
   const fulls = group.filter((artifact) => artifact.full);
-  const byEnd = byMark(differentialsOf(group), endOf);
+  const byEnd = Map.groupBy(differentialsOf(group), endOf);
   const chains: Chain[] = [];
   // From the tip backwards, each transaction once: copies of one artifact make several ways to the same place.
   const successor = new Map<ArtifactSummary, ArtifactSummary | undefined>([[tip, undefined]]);
@@ -131,29 +127,18 @@ function differentialsOf(group: readonly ArtifactSummary[]): ArtifactSummary[] {
   return group.filter((artifact) => !artifact.full && !isEmptyDifferential(artifact));
 }
 
-function markText(mark: { appendIndex: bigint; checksum: number | undefined } | undefined): string {
+/** A transaction as the key of a map. */
+export function markText(mark: { appendIndex: bigint; checksum: number | undefined } | undefined): string {
   return `${mark?.appendIndex}:${mark?.checksum}`;
 }
 
-function endOf(artifact: ArtifactSummary): string {
+/** The key of the transaction that an artifact ends with. */
+export function endOf(artifact: ArtifactSummary): string {
   return markText({ appendIndex: artifact.highestTransaction, checksum: artifact.highestChecksum });
 }
 
-function byMark(
-  artifacts: readonly ArtifactSummary[],
-  markOf: (artifact: ArtifactSummary) => string,
-): Map<string, ArtifactSummary[]> {
-  const found = new Map<string, ArtifactSummary[]>();
-  for (const artifact of artifacts) {
-    const list = found.get(markOf(artifact));
-    if (list === undefined) found.set(markOf(artifact), [artifact]);
-    else list.push(artifact);
-  }
-  return found;
-}
-
 /** Follows the links of a walk from `start` to where they end. */
-function pathFrom(
+export function pathFrom(
   start: ArtifactSummary,
   next: ReadonlyMap<ArtifactSummary, ArtifactSummary | undefined>,
 ): ArtifactSummary[] {
@@ -167,13 +152,13 @@ function pathFrom(
  * was set back and went another way), the one that reaches the newest artifact is taken.
  */
 export function chainFrom(full: ArtifactSummary, group: readonly ArtifactSummary[]): Chain {
-  return walkFrom(full, differentialsByStart(group));
+  return longestChain(full, reachedFrom(full, differentialsByStart(group)));
 }
 
 type ByStart = ReadonlyMap<string, readonly ArtifactSummary[]>;
 
 function differentialsByStart(group: readonly ArtifactSummary[]): ByStart {
-  return byMark(differentialsOf(group), (artifact) => markText(artifact.parent));
+  return Map.groupBy(differentialsOf(group), (artifact) => markText(artifact.parent));
 }
 
 /** Differentials that a full artifact leads to, each with the one before it. */
@@ -195,8 +180,10 @@ function reachedFrom(
   return predecessor;
 }
 
-function walkFrom(full: ArtifactSummary, byStart: ByStart): Chain {
-  const predecessor = reachedFrom(full, byStart);
+function longestChain(
+  full: ArtifactSummary,
+  predecessor: ReadonlyMap<ArtifactSummary, ArtifactSummary | undefined>,
+): Chain {
   const tip = [...predecessor.keys()].toSorted(newestFirst)[0];
   return { full, differentials: tip === undefined ? [] : pathFrom(tip, predecessor).toReversed() };
 }
@@ -211,10 +198,12 @@ export interface ChainSurvey {
 /** All chains of a group. An artifact may belong to several: two full ones may lead to the same differential. */
 export function surveyChains(group: readonly ArtifactSummary[]): ChainSurvey {
   const byStart = differentialsByStart(group);
-  const fulls = group.filter((artifact) => artifact.full);
-  const reached = new Set(fulls.flatMap((full) => [...reachedFrom(full, byStart).keys()]));
+  const walks = group
+    .filter((artifact) => artifact.full)
+    .map((full) => ({ full, reached: reachedFrom(full, byStart) }));
+  const covered = new Set(walks.flatMap(({ reached }) => [...reached.keys()]));
   return {
-    chains: fulls.map((full) => walkFrom(full, byStart)),
-    orphans: differentialsOf(group).filter((artifact) => !reached.has(artifact)),
+    chains: walks.map(({ full, reached }) => longestChain(full, reached)),
+    orphans: differentialsOf(group).filter((artifact) => !covered.has(artifact)),
   };
 }

@@ -3,7 +3,6 @@
  * whether the chosen chain holds is proof.ts's question.
  */
 import { GraphkeepError } from '../errors.ts';
-import { type ArtifactSummary, isEmptyDifferential, newestFirst } from './catalogue.ts';
 import {
   type ArtifactGroup,
   artifactsOf,
@@ -14,6 +13,7 @@ import {
   tipOf,
 } from './chains.ts';
 import type { Until } from './proof.ts';
+import { type ArtifactSummary, isEmptyDifferential, newestFirst } from './summary.ts';
 
 /** From where to where a chain can be restored. `from` is the end of its full artifact: nothing before it can be had. */
 export interface RestorableWindow {

@@ -12,9 +12,9 @@ import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import type { LogTransaction } from '../formats/txlog/transactions.ts';
-import { type ArtifactSummary, storeKeyOf, type TransactionMark } from './catalogue.ts';
 import type { Chain } from './chains.ts';
 import { ContinuityCheck } from './continuity.ts';
+import { type ArtifactSummary, storeKeyOf, type TransactionMark } from './summary.ts';
 
 /** The first thing that is not to be restored any more. */
 export type Until = { readonly transaction: bigint } | { readonly time: Date };

@@ -9,8 +9,8 @@
 import { basename } from 'node:path';
 import { GraphkeepError } from '../errors.ts';
 import { RETENTION_COUNT_MAX } from '../limits.ts';
-import { type ArtifactSummary, isEmptyDifferential, newestFirst } from './catalogue.ts';
-import { follows, groupArtifacts, overlaps } from './chains.ts';
+import { endOf, follows, groupArtifacts, markText, overlaps, pathFrom } from './chains.ts';
+import { type ArtifactSummary, isEmptyDifferential, newestFirst } from './summary.ts';
 
 /** How many points, or how many of the latest periods that have points; 0 is the same as absent. */
 export interface RetentionPolicy {
@@ -322,13 +322,13 @@ class ChainLinks {
   ): void {
     const byEnd = Map.groupBy(
       group.filter((artifact) => !isEmptyDifferential(artifact)),
-      (artifact) => markOf(artifact.highestTransaction, artifact.highestChecksum),
+      endOf,
     );
     const fulls = group.filter((artifact) => artifact.full).toSorted(byEndOfRange);
     const empties = new Map<string, ArtifactSummary[]>();
     for (const artifact of group) {
       if (artifact.full || artifact.parent === undefined) continue;
-      const mark = markOf(artifact.parent.appendIndex, artifact.parent.checksum);
+      const mark = markText(artifact.parent);
       const parents = (byEnd.get(mark) ?? []).filter(
         (parent) => parent !== artifact && follows(artifact, parent),
       );
@@ -415,10 +415,6 @@ class ChainLinks {
   }
 }
 
-function markOf(transaction: bigint, checksum: number | undefined): string {
-  return `${transaction}:${checksum}`;
-}
-
 function byEndOfRange(left: ArtifactSummary, right: ArtifactSummary): number {
   return left.highestTransaction < right.highestTransaction ? -1 : 1;
 }
@@ -452,13 +448,4 @@ function spread(
   const reached = new Set(from);
   for (const artifact of reached) for (const next of links.get(artifact) ?? []) reached.add(next);
   return reached;
-}
-
-function pathFrom(
-  start: ArtifactSummary,
-  successor: ReadonlyMap<ArtifactSummary, ArtifactSummary | undefined>,
-): ArtifactSummary[] {
-  const path: ArtifactSummary[] = [];
-  for (let at: ArtifactSummary | undefined = start; at !== undefined; at = successor.get(at)) path.push(at);
-  return path;
 }

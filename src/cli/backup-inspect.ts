@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
-import { isEmptyDifferential, newestFirst } from '../chain/catalogue.ts';
+import { isEmptyDifferential, newestFirst } from '../chain/summary.ts';
 import type { ArtifactSummary, ChainOverview, InspectResult } from '../operations/types.ts';
 import { type CliContext, type CommandOutcome, writeLine } from './context.ts';
 import {

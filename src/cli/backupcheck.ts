@@ -2,7 +2,6 @@
 import path from 'node:path';
 import { GraphkeepError } from '../errors.ts';
 import type { Installation } from '../neo4j/installation.ts';
-import { findStockNeo4j } from '../neo4j/stock.ts';
 import type { BackupResult } from '../operations/types.ts';
 import type { CliContext } from './context.ts';
 import { usageError } from './options.ts';
@@ -30,6 +29,7 @@ export async function prepareCheck(
   context: CliContext,
 ): Promise<(result: CheckedBackup, context: WorkContext) => Promise<Afterwards<CheckedBackup>>> {
   const { home } = installation;
+  const { findStockNeo4j } = await import('../neo4j/stock.ts');
   const stock = home === undefined ? undefined : await findStockNeo4j(home, context.environment);
   if (stock === undefined) {
     throw usageError(

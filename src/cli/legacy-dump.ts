@@ -179,7 +179,7 @@ async function dump({ database, run }: Tool, to: string): Promise<void> {
       hint: 'remove it, or give another --to',
     });
   }
-  const { withScratch } = await import('../operations/directoryfiles.ts');
+  const { withScratch } = await import('../operations/scratch.ts');
   await withScratch(path.dirname(to), SCRATCH_PREFIX, async (folder) => {
     await run(['database', 'dump', `--to-path=${folder}`, database]);
     await rename(path.join(folder, `${database}.dump`), to);
@@ -191,7 +191,7 @@ async function load({ database, run }: Tool, from: string, options: LoadArgument
   if (await isFolder(from, 'the dump')) {
     throw usageError('--from takes a file, not a folder', `give the dump itself, e.g. ${database}.dump`);
   }
-  const { withScratch } = await import('../operations/directoryfiles.ts');
+  const { withScratch } = await import('../operations/scratch.ts');
   await withScratch(tmpdir(), SCRATCH_PREFIX, async (folder) => {
     await symlink(from, path.join(folder, `${database}.dump`));
     const mode = options.info ? '--info' : `--overwrite-destination=${options.force}`;

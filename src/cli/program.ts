@@ -15,7 +15,8 @@ import type { CliContext, CommandOutcome } from './context.ts';
 import { addDatabaseBackup } from './database-backup.ts';
 import { addDatabaseInfo } from './database-info.ts';
 import { addDatabaseRestore } from './database-restore.ts';
-import { addLegacyCommands, isLegacyCommandLine, LEGACY_EXIT_FAILED } from './legacy.ts';
+import { isLegacyCommandLine } from './legacy-commandline.ts';
+import { EXIT_FAILED } from './legacy-options.ts';
 import { BooleanOption } from './options.ts';
 import { asGraphkeepError, errorFields, renderError, renderJson } from './render.ts';
 
@@ -54,14 +55,14 @@ export async function runCli(argumentList: readonly string[], context: CliContex
   try {
     const expanded = expandArgumentFiles(argumentList);
     isLegacy = isLegacyCommandLine(expanded);
-    await parse(expanded, context, outcome, isLegacy ? buildLegacyProgram : buildProgram);
+    await parse(expanded, context, outcome, isLegacy ? await legacyBuilder() : buildProgram);
     return outcome.exitStatus;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
     // The whole help was printed already, because a command is missing.
     if (error instanceof CommanderError && error.code === 'commander.help') return usageStatus();
     const status = reportError(commandLineError(error), argumentList, context);
-    return isLegacy ? LEGACY_EXIT_FAILED : status;
+    return isLegacy ? EXIT_FAILED : status;
   }
 }
 
@@ -91,10 +92,13 @@ function unknownFlagWithValue(error: unknown): string | undefined {
 }
 
 /** The command lines of 3.x and 4.x have a tree of their own: some of their words are others today. */
-function buildLegacyProgram(context: CliContext, outcome: CommandOutcome): Command {
-  const program = emptyProgram(context);
-  addLegacyCommands(program, context, outcome);
-  return program;
+async function legacyBuilder(): Promise<typeof buildProgram> {
+  const { addLegacyCommands } = await import('./legacy.ts');
+  return (context, outcome) => {
+    const program = emptyProgram(context);
+    addLegacyCommands(program, context, outcome);
+    return program;
+  };
 }
 
 function emptyProgram(context: CliContext): Command {

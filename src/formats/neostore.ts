@@ -32,6 +32,11 @@ export function parseNeostore(bytes: Buffer): Neostore {
   };
 }
 
+/** What a database is known by, 16 bytes: its own id where a cluster gave it one, otherwise that of its store. */
+export function databaseIdOf({ databaseUuid, externalStoreUuid }: Neostore): Buffer {
+  return databaseUuid ?? externalStoreUuid;
+}
+
 function slot(bytes: Buffer, index: number): { inUse: boolean; value: bigint } {
   return {
     inUse: bytes.readUInt8(index * SLOT_BYTES) !== 0,

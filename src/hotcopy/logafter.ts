@@ -6,8 +6,8 @@
  * numbers again for other transactions; a differential of those behind the old parent would restore to a mixture.
  */
 import type { MemberSource } from '../artifact/membersource.ts';
-import type { TransactionMark } from '../chain/catalogue.ts';
 import { damagedLog } from '../chain/continuity.ts';
+import type { TransactionMark } from '../chain/summary.ts';
 import type { Neostore } from '../formats/neostore.ts';
 import type { LogPosition } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES, type LogHeader } from '../formats/txlog/header.ts';
@@ -23,7 +23,7 @@ import { readHeader, readTail, scanTransactions, type Tail } from './tail.ts';
 export type Search =
   | { readonly status: 'found'; readonly position: LogPosition }
   | { readonly status: 'pruned'; readonly lowestAvailable: bigint }
-  | { readonly status: 'diverged'; readonly highestAvailable: bigint };
+  | { readonly status: 'diverged' };
 
 interface HeadedLog {
   readonly pin: PinnedLog;
@@ -64,14 +64,13 @@ export class LogAfter {
     if (first === undefined) throw damagedLog('the database has no transaction log');
     const holder = files.findLast(({ header }) => header.previousAppendIndex < mark.appendIndex);
     if (holder === undefined) return this.#followsUnseen(mark, first, signal);
-    const { found, last } = await findInFile(holder.pin, mark.appendIndex, signal);
+    const found = await findInFile(holder.pin, mark.appendIndex, signal);
     if (found === undefined) {
       if (holder !== files.at(-1))
         throw damagedLog(`${holder.pin.name} does not hold transaction ${mark.appendIndex}`);
-      const highestAvailable = last?.appendIndex ?? holder.header.previousAppendIndex;
-      return { status: 'diverged', highestAvailable };
+      return { status: 'diverged' };
     }
-    if (found.checksum !== mark.checksum) return { status: 'diverged', highestAvailable: found.appendIndex };
+    if (found.checksum !== mark.checksum) return { status: 'diverged' };
     const position = { logVersion: holder.pin.version, offsetBytes: BigInt(found.endBytes) };
     return { status: 'found', position };
   }
@@ -104,11 +103,9 @@ export class LogAfter {
   async #followsUnseen(mark: TransactionMark, first: HeadedLog, signal?: AbortSignal): Promise<Search> {
     const pruned: Search = { status: 'pruned', lowestAvailable: first.header.previousAppendIndex + 1n };
     if (first.header.previousAppendIndex !== mark.appendIndex) return pruned;
-    const { found: next } = await findInFile(first.pin, mark.appendIndex + 1n, signal);
+    const next = await findInFile(first.pin, mark.appendIndex + 1n, signal);
     if (next?.previousChecksum === undefined) return pruned;
-    if (next.previousChecksum !== mark.checksum) {
-      return { status: 'diverged', highestAvailable: mark.appendIndex };
-    }
+    if (next.previousChecksum !== mark.checksum) return { status: 'diverged' };
     const position = { logVersion: first.pin.version, offsetBytes: BigInt(LOG_HEADER_BYTES) };
     return { status: 'found', position };
   }
@@ -142,18 +139,16 @@ export class LogAfter {
   }
 }
 
-/** Reads a log file up to a transaction; without it, to the end of what can be read. */
+/** Reads a log file to the end of what can be read, and gives the transaction if it was there. */
 async function findInFile(
   pin: PinnedLog,
   appendIndex: bigint,
   signal: AbortSignal | undefined,
-): Promise<{ found: LogTransaction | undefined; last: LogTransaction | undefined }> {
+): Promise<LogTransaction | undefined> {
   let found: LogTransaction | undefined;
-  let last: LogTransaction | undefined;
   const onTransaction = (transaction: LogTransaction): void => {
-    last = transaction;
     if (transaction.appendIndex === appendIndex) found = transaction;
   };
   await scanTransactions(pin.handle, LOG_HEADER_BYTES, onTransaction, signal);
-  return { found, last };
+  return found;
 }

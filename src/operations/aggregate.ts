@@ -2,31 +2,37 @@
  * `backup aggregate`: folds a chain into one full artifact, which restores faster, needs less space and is what stock tools
  * load. The artifacts that it replaces go only after the result was published and every byte of it validated.
  */
-import { mkdtemp, rm, unlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { fileVersionOf } from '../artifact/logmember.ts';
 import { readStoredFrame } from '../artifact/membersource.ts';
 import { type Artifact, corruptOnFormatError, openArtifact } from '../artifact/reader.ts';
 import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { assembledBytes, assembledLog } from '../chain/assemble.ts';
-import { type ArtifactSummary, isEmptyDifferential, readCatalogue } from '../chain/catalogue.ts';
+import { readCatalogue } from '../chain/catalogue.ts';
 import { artifactsOf, chainsTo, groupArtifacts, isExact, tipOf } from '../chain/chains.ts';
 import { windowOf } from '../chain/plan.ts';
 import { refuseReplaced } from '../chain/proof.ts';
+import { type ArtifactSummary, isEmptyDifferential } from '../chain/summary.ts';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import type { ArtifactIndex, IndexMember } from '../formats/artifact/index.ts';
 import { readFence } from '../hotcopy/fence.ts';
 import { METADATA_STORE } from '../hotcopy/storefiles.ts';
+import { foldersBelow } from '../neo4j/folders.ts';
 import { recoverDatabase, type StockNeo4j } from '../neo4j/stock.ts';
 import { acquireLease, type Lease, type LeaseOptions } from '../storage/lease.ts';
 import { syncDirectory } from '../storage/local.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile } from './artifactfile.ts';
+import { byteProgress } from './byteprogress.ts';
 import { takeFullBackup } from './fullbackup.ts';
 import { type ChosenChain, chooseChain } from './plan.ts';
-import { restoreDatabase } from './restore.ts';
+import { restoreChosen } from './restore.ts';
+import { withScratch } from './scratch.ts';
 import type { AggregateOptions, AggregateResult, ArtifactBackup, DatabaseFolders } from './types.ts';
 import { validateArtifact } from './validate.ts';
+
+const SCRATCH_PREFIX = '.graphkeep-aggregate-';
 
 /** @throws GK_CHAIN_BROKEN, GK_ARTIFACT_CORRUPT, GK_UNSUPPORTED, GK_NO_SPACE, … The inputs are then as they were. */
 export async function aggregateChain(options: AggregateOptions): Promise<AggregateResult> {
@@ -94,12 +100,7 @@ async function writeFolded(chosen: ChosenChain, options: AggregateOptions): Prom
     refuseReplaced(source, full);
     const index = requireIndex(source);
     const expectedBytes = (full.memberBytes ?? 0) + assembledBytes(chosen.pieces);
-    let doneBytes = 0;
-    const onBytes = (bytes: number): void => {
-      doneBytes += bytes;
-      const totalBytes = Math.max(expectedBytes, doneBytes);
-      options.listener?.progress({ phase: 'aggregating', doneBytes, totalBytes });
-    };
+    const onBytes = byteProgress(options.listener, 'aggregating', expectedBytes);
     const form = { ...options, compress: index.codec === 'zstd', targetDirectory: dirname(full.path) };
     return await ArtifactFile.create({ ...form, database: full.database, onBytes }, async (file) => {
       const timeSeconds = timeSecondsOf(chosen);
@@ -112,7 +113,7 @@ async function writeFolded(chosen: ChosenChain, options: AggregateOptions): Prom
       };
       await file.writer.begin(descriptor);
       await copyMembers(file.writer, source, index, chosen, options);
-      await file.writer.finish(descriptor, await indexFactsOf(chosen, index));
+      await file.writer.finish(descriptor, indexFactsOf(chosen, index));
       const artifactPath = await file.publish(timeSeconds);
       return {
         artifactPath,
@@ -167,7 +168,7 @@ function storedFrame(
   }));
 }
 
-async function indexFactsOf(chosen: ChosenChain, index: ArtifactIndex): Promise<IndexFacts> {
+function indexFactsOf(chosen: ChosenChain, index: ArtifactIndex): IndexFacts {
   const { end } = tipOf(chosen.chain);
   return {
     writer: `graphkeep ${VERSION}`,
@@ -189,13 +190,10 @@ async function writeRecovered(
   stock: StockNeo4j,
 ): Promise<ArtifactBackup> {
   const { full } = chosen.chain;
-  const parent = options.temporaryDirectory ?? dirname(full.path);
-  const scratch = await mkdtemp(join(parent, '.graphkeep-aggregate-')).catch((error: unknown) => {
-    throw wrapSystemError(error, `create a folder in ${parent}`);
-  });
-  try {
-    const target = foldersIn(scratch, full.database);
-    await restoreDatabase({ ...options, target, overwriteDestination: false });
+  const targetDirectory = dirname(full.path);
+  return withScratch(options.temporaryDirectory ?? targetDirectory, SCRATCH_PREFIX, async (scratch) => {
+    const target = foldersBelow(scratch, full.database);
+    await restoreChosen(chosen, { ...options, target, overwriteDestination: false });
     options.listener?.notice('Neo4j recovers the database, which takes as long as the log is long');
     await recoverDatabase(stock, target, {
       scratchDirectory: scratch,
@@ -203,23 +201,9 @@ async function writeRecovered(
       pagecache: options.pagecache,
     });
     await refuseChangedEnd(target, chosen);
-    return await takeFullBackup(target, {
-      ...options,
-      compress: full.compressed,
-      targetDirectory: dirname(full.path),
-      timeSeconds: timeSecondsOf(chosen),
-    });
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
-}
-
-function foldersIn(scratch: string, name: string): DatabaseFolders {
-  return {
-    name,
-    storeDirectory: join(scratch, 'databases', name),
-    logDirectory: join(scratch, 'transactions', name),
-  };
+    const timeSeconds = timeSecondsOf(chosen);
+    return takeFullBackup(target, { ...options, compress: full.compressed, targetDirectory, timeSeconds });
+  });
 }
 
 /** A server that wrote transactions of its own would end the chain: later differentials follow the old end. */

@@ -9,7 +9,7 @@ import { ArtifactWriter } from '../artifact/writer.ts';
 import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
 import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
-import { type FileLock, tryLock } from '../storage/locks.ts';
+import { tryLockIfPossible } from '../storage/locks.ts';
 import type { ArtifactForm, OperationContext } from './types.ts';
 
 export async function requireDirectory(path: string): Promise<void> {
@@ -48,7 +48,7 @@ export class ArtifactFile {
     const partialName = `${database}.backup`;
     await removeStalePartials(targetDirectory, partialName);
     const publication = await Publication.create(targetDirectory, partialName);
-    const lock = tryLockIfPossible(publication.partialPath);
+    const lock = tryLockIfPossible(publication.partialPath, { create: false });
     const file = new ArtifactFile(publication, options);
     try {
       return await work(file);
@@ -97,19 +97,10 @@ async function removeStalePartials(directory: string, partialName: string): Prom
     const path = join(directory, entry.name);
     const status = await stat(path).catch(() => undefined);
     if (status === undefined || Date.now() - status.mtimeMs < STALE_PARTIAL_AGE_MS) continue;
-    const lock = tryLockIfPossible(path);
+    const lock = tryLockIfPossible(path, { create: false });
     if (lock === undefined) continue;
     await rm(path, { force: true });
     lock.release();
-  }
-}
-
-/** Some file systems have no locks: then nothing is ever taken for stale, and nothing else depends on it. */
-function tryLockIfPossible(path: string): FileLock | undefined {
-  try {
-    return tryLock(path, { create: false });
-  } catch {
-    return undefined;
   }
 }
 

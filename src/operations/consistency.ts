@@ -7,11 +7,13 @@ import { dirname, join } from 'node:path';
 import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { listLogFolder } from '../hotcopy/logfolder.ts';
 import { openLocalSnapshot } from '../hotcopy/snapshot.ts';
-import { type CheckResult, checkDatabase, recoverDatabase, type StockNeo4j } from '../neo4j/stock.ts';
+import { foldersBelow } from '../neo4j/folders.ts';
+import { type CheckOptions, checkDatabase, recoverDatabase, type StockNeo4j } from '../neo4j/stock.ts';
 import { readFolder } from '../storage/local.ts';
-import { withDirectoryLocked, withScratch } from './directoryfiles.ts';
+import { withDirectoryLocked } from './directoryfiles.ts';
 import { refuseRunning } from './directorystate.ts';
 import { restoreDatabase } from './restore.ts';
+import { withScratch } from './scratch.ts';
 import type { ChainRequest, DatabaseFolders, OperationContext } from './types.ts';
 
 const SCRATCH_PREFIX = '.graphkeep-check-';
@@ -19,25 +21,16 @@ const SCRATCH_PREFIX = '.graphkeep-check-';
 /** A directory backup, or an artifact with its chain. */
 export type CheckSubject = { readonly directory: string } | { readonly chain: ChainRequest };
 
-export interface ConsistencyOptions extends OperationContext {
+export interface ConsistencyOptions
+  extends OperationContext,
+    Omit<CheckOptions, 'scratchDirectory' | 'signal'> {
   readonly stock: StockNeo4j;
   /** Name of the database; it matters for `system`, whose recovery is another one. */
   readonly database: string;
   /** An existing folder with room for the whole database and its log; what is made in it is removed again. */
   readonly scratchDirectory: string;
-  /** Where the report of inconsistencies is kept; made when it does not exist. */
-  readonly reportDirectory: string;
   /** Of the recovery, as in `server.memory.pagecache.size`. */
   readonly pagecache?: string | undefined;
-  /** Of the check: bytes, `20G`, or a share of the free memory. */
-  readonly maxOffHeapMemory?: string | undefined;
-  readonly checkGraph?: boolean | undefined;
-  readonly checkIndexes?: boolean | undefined;
-  readonly checkCounts?: boolean | undefined;
-  readonly checkPropertyOwners?: boolean | undefined;
-  readonly threads?: number | undefined;
-  /** Gets the output of the check as it comes. */
-  readonly onOutput?: ((text: string) => void) | undefined;
 }
 
 export interface ConsistencyResult {
@@ -59,21 +52,16 @@ export async function checkConsistency(
 ): Promise<ConsistencyResult> {
   const startedMs = performance.now();
   return withScratch(options.scratchDirectory, SCRATCH_PREFIX, async (scratch) => {
-    const copy = foldersIn(scratch, options.database);
+    const copy = foldersBelow(scratch, options.database);
     await makeCopy(subject, copy, options);
     const lastTransaction = await recoverWhole(copy, scratch, options);
-    const { consistent, reportPath } = await check(copy, scratch, options);
+    const { consistent, reportPath } = await checkDatabase(options.stock, copy, {
+      ...options,
+      scratchDirectory: scratch,
+    });
     const durationMs = Math.round(performance.now() - startedMs);
     return { consistent, reportPath, lastTransaction, durationMs };
   });
-}
-
-function foldersIn(scratch: string, name: string): DatabaseFolders {
-  return {
-    name,
-    storeDirectory: join(scratch, 'databases', name),
-    logDirectory: join(scratch, 'transactions', name),
-  };
 }
 
 async function makeCopy(
@@ -146,16 +134,4 @@ async function lastTransactionOf(copy: DatabaseFolders, signal: AbortSignal | un
   } finally {
     await snapshot.close();
   }
-}
-
-async function check(
-  copy: DatabaseFolders,
-  scratch: string,
-  options: ConsistencyOptions,
-): Promise<CheckResult> {
-  const { stock, signal, reportDirectory, maxOffHeapMemory, threads, onOutput } = options;
-  const { checkGraph, checkIndexes, checkCounts, checkPropertyOwners } = options;
-  const parts = { checkGraph, checkIndexes, checkCounts, checkPropertyOwners };
-  const rest = { signal, reportDirectory, maxOffHeapMemory, threads, onOutput };
-  return checkDatabase(stock, copy, { scratchDirectory: scratch, ...parts, ...rest });
 }

@@ -3,17 +3,18 @@
  * folder can be the parent (commands.md §2.3), and whether the server still has everything that comes after it.
  */
 import type { IndexFacts } from '../artifact/writer.ts';
-import { type ArtifactSummary, newestFirst, storeKeyOf } from '../chain/catalogue.ts';
 import { chainsTo, leavesOf } from '../chain/chains.ts';
+import { type ArtifactSummary, newestFirst, storeKeyOf } from '../chain/summary.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
-import { formatUuid, type Neostore } from '../formats/neostore.ts';
+import { databaseIdOf, formatUuid, type Neostore } from '../formats/neostore.ts';
 import type { LogPosition } from '../formats/txlog/checkpoint.ts';
 import type { LogAfter, Search } from '../hotcopy/logafter.ts';
 import { endOfTail } from '../hotcopy/logmembers.ts';
 import type { Tail } from '../hotcopy/tail.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile } from './artifactfile.ts';
+import { byteProgress } from './byteprogress.ts';
 import { RateLimit } from './ratelimit.ts';
 import type { ArtifactBackup, BackupOptions, DatabaseFolders, FullBecause } from './types.ts';
 
@@ -51,9 +52,9 @@ export async function findParent(
 }
 
 function isOfStore(artifact: ArtifactSummary, neostore: Neostore): boolean {
-  const databaseUuid = neostore.databaseUuid ?? neostore.externalStoreUuid;
   return (
-    artifact.storeKey === storeKeyOf(neostore.storeId) && artifact.databaseId === formatUuid(databaseUuid)
+    artifact.storeKey === storeKeyOf(neostore.storeId) &&
+    artifact.databaseId === formatUuid(databaseIdOf(neostore))
   );
 }
 
@@ -119,15 +120,7 @@ export async function takeDifferential(
   const tail = await log.readFrom(mark, parent.position, commitTimeMillis, options.signal);
   const members = await log.members(tail);
   const totalBytes = members.reduce((sum, member) => sum + member.bytes, 0);
-  let doneBytes = 0;
-  const onBytes = (bytes: number): void => {
-    doneBytes += bytes;
-    options.listener?.progress({
-      phase: 'copying the log',
-      doneBytes,
-      totalBytes: Math.max(totalBytes, doneBytes),
-    });
-  };
+  const onBytes = byteProgress(options.listener, 'copying the log', totalBytes);
   const descriptor = describe(log, source, tail, timeSeconds, options);
   return ArtifactFile.create({ ...options, database: source.name, onBytes }, async (file) => {
     await file.writer.begin(descriptor);
@@ -157,7 +150,7 @@ function describe(
   const isEmpty = tail.transactions === 0n;
   return {
     storeId: neostore.storeId,
-    databaseUuid: neostore.databaseUuid ?? neostore.externalStoreUuid,
+    databaseUuid: databaseIdOf(neostore),
     databaseName: source.name,
     timeSeconds,
     lowestAppendIndex: isEmpty ? 0n : tail.appendIndexBefore + 1n,

@@ -3,10 +3,10 @@
  * of the kernel says that somebody works on the name, so that what a killed run left is told from what is being written.
  */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, lstat, mkdir, mkdtemp, realpath, rename, rm } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, realpath, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
 import { type ErrorCode, GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
-import { DIRECTORY_NAME_CHARACTERS_MAX, ERR_FOLDERS_MAX, STALE_PARTIAL_AGE_MS } from '../limits.ts';
+import { DIRECTORY_NAME_CHARACTERS_MAX, ERR_FOLDERS_MAX } from '../limits.ts';
 import { PARTIAL_SUFFIX, readFolder } from '../storage/local.ts';
 import { type FileLock, tryLock } from '../storage/locks.ts';
 import type { DatabaseFolders } from './types.ts';
@@ -171,54 +171,6 @@ async function realPathOf(path: string): Promise<string> {
       return join(await realPathOf(dirname(path)), basename(path));
     }
     throw wrapSystemError(error, `look at ${path}`);
-  }
-}
-
-/** In a scratch folder: locked by whoever works in it. */
-const SCRATCH_LOCK = '.lock';
-
-/**
- * A folder of its own for a while, and those that killed runs left are removed. The lock in it tells the two apart.
- * @param prefix of its name; it begins with a dot and ends with a dash
- */
-export async function withScratch<Result>(
-  parent: string,
-  prefix: string,
-  work: (scratch: string) => Promise<Result>,
-): Promise<Result> {
-  await removeStaleScratch(parent, prefix);
-  const scratch = await mkdtemp(join(parent, prefix)).catch((error: unknown) => {
-    throw wrapSystemError(error, `create a folder in ${parent}`);
-  });
-  const lock = lockIfPossible(join(scratch, SCRATCH_LOCK), true);
-  try {
-    return await work(scratch);
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-    lock?.release();
-  }
-}
-
-async function removeStaleScratch(parent: string, prefix: string): Promise<void> {
-  for (const entry of await readFolder(parent)) {
-    if (!entry.isDirectory() || !entry.name.startsWith(prefix)) continue;
-    const folder = join(parent, entry.name);
-    // One that was just made is not locked yet.
-    const status = await lstat(folder).catch(() => undefined);
-    if (status === undefined || Date.now() - status.mtimeMs < STALE_PARTIAL_AGE_MS) continue;
-    const lock = lockIfPossible(join(folder, SCRATCH_LOCK), false);
-    if (lock === undefined) continue;
-    await rm(folder, { recursive: true, force: true });
-    lock.release();
-  }
-}
-
-/** Some file systems have no locks: then nothing is ever taken for stale. */
-function lockIfPossible(path: string, create: boolean): FileLock | undefined {
-  try {
-    return tryLock(path, { create });
-  } catch {
-    return undefined;
   }
 }
 

@@ -8,9 +8,10 @@ import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import { databaseExists } from '../neo4j/swap.ts';
 import { isLocked } from '../storage/locks.ts';
 import { backupDatabase } from './backup.ts';
-import { refuseOverlap, withDirectoryLocked, withScratch } from './directoryfiles.ts';
+import { refuseOverlap, withDirectoryLocked } from './directoryfiles.ts';
 import { readDirectoryEnd } from './directorystate.ts';
 import { restoreDatabase } from './restore.ts';
+import { withScratch } from './scratch.ts';
 import type { RestoreOptions, RestoreResult } from './types.ts';
 
 const SCRATCH_PREFIX = '.graphkeep-restore-';

@@ -4,10 +4,11 @@
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { storeKeyOf, type TransactionMark } from '../chain/catalogue.ts';
 import { damagedLog } from '../chain/continuity.ts';
+import type { TransactionMark } from '../chain/summary.ts';
 import { type ErrorCode, GraphkeepError, wrapSystemError } from '../errors.ts';
-import { formatUuid, type Neostore } from '../formats/neostore.ts';
+import { databaseIdOf, type Neostore } from '../formats/neostore.ts';
+import { isSameStore } from '../formats/storeid.ts';
 import type { Checkpoint } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES, type LogHeader } from '../formats/txlog/header.ts';
 import type { LogTransaction } from '../formats/txlog/transactions.ts';
@@ -78,9 +79,7 @@ export function refuseRunning(directory: string): void {
 }
 
 export function isSameDatabase(left: Neostore, right: Neostore): boolean {
-  const idOf = ({ databaseUuid, externalStoreUuid }: Neostore): string =>
-    formatUuid(databaseUuid ?? externalStoreUuid);
-  return storeKeyOf(left.storeId) === storeKeyOf(right.storeId) && idOf(left) === idOf(right);
+  return isSameStore(left.storeId, right.storeId) && databaseIdOf(left).equals(databaseIdOf(right));
 }
 
 async function readEnd(

@@ -5,12 +5,7 @@
  */
 import { unlink } from 'node:fs/promises';
 import { basename } from 'node:path';
-import {
-  type ArtifactSummary,
-  type Catalogue,
-  readCatalogue,
-  type UnreadableArtifact,
-} from '../chain/catalogue.ts';
+import { type Catalogue, readCatalogue, type UnreadableArtifact } from '../chain/catalogue.ts';
 import {
   buildsOn,
   checkPolicy,
@@ -19,6 +14,7 @@ import {
   type RetentionPlan,
   type RetentionPolicy,
 } from '../chain/retention.ts';
+import type { ArtifactSummary } from '../chain/summary.ts';
 import { GraphkeepError, isErrno, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { EXPIRE_ATTEMPTS_MAX } from '../limits.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';

@@ -4,6 +4,7 @@ import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
+import { databaseIdOf } from '../formats/neostore.ts';
 import type { OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
 import { endOfTail } from '../hotcopy/logmembers.ts';
 import { openLocalSnapshot, type Snapshot } from '../hotcopy/snapshot.ts';
@@ -33,14 +34,14 @@ export async function takeFullBackup(
 
 class FullBackup {
   readonly #source: DatabaseFolders;
-  readonly #options: Parameters<typeof takeFullBackup>[1];
+  readonly #options: FullBackupOptions;
   readonly #snapshot: Snapshot;
   readonly #rate: RateLimit;
   readonly #leftOut: string[];
   #doneBytes = 0;
   #phase = 'copying';
 
-  constructor(source: DatabaseFolders, options: Parameters<typeof takeFullBackup>[1], snapshot: Snapshot) {
+  constructor(source: DatabaseFolders, options: FullBackupOptions, snapshot: Snapshot) {
     this.#source = source;
     this.#options = options;
     this.#snapshot = snapshot;
@@ -112,7 +113,7 @@ class FullBackup {
     const complete = tail !== undefined && tail.transactions === 0n && this.#leftOut.length === 0;
     return {
       storeId: neostore.storeId,
-      databaseUuid: neostore.databaseUuid ?? neostore.externalStoreUuid,
+      databaseUuid: databaseIdOf(neostore),
       databaseName: this.#source.name,
       timeSeconds,
       lowestAppendIndex: 1n,

@@ -3,9 +3,10 @@
  * kilobytes of each file, whatever its size.
  */
 import { dirname } from 'node:path';
-import { type ArtifactSummary, isFile, newestFirst, readCatalogue, summaryOf } from '../chain/catalogue.ts';
+import { isFile, readCatalogue, summaryOf } from '../chain/catalogue.ts';
 import { artifactsOf, groupArtifacts, leavesOf, surveyChains } from '../chain/chains.ts';
 import { chainsForRestore, windowOf } from '../chain/plan.ts';
+import { type ArtifactSummary, newestFirst } from '../chain/summary.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { ChainOverview, InspectResult, OperationContext } from './types.ts';
 

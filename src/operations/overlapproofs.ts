@@ -3,7 +3,7 @@
  * transactions are the same. Reading it costs as much as reading the differential, so it is done once per run.
  */
 import { basename } from 'node:path';
-import type { ArtifactSummary } from '../chain/catalogue.ts';
+import type { ArtifactSummary } from '../chain/summary.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { OperationContext, ProgressListener } from './types.ts';
 import { validateArtifact } from './validate.ts';

@@ -6,23 +6,16 @@ import { basename, dirname } from 'node:path';
 import { readCheckpointMembers } from '../artifact/members.ts';
 import { openArtifact } from '../artifact/reader.ts';
 import { assembledBytes } from '../chain/assemble.ts';
-import {
-  type ArtifactSummary,
-  type Catalogue,
-  catalogueOf,
-  isEmptyDifferential,
-  isFile,
-  newestFirst,
-  readCatalogue,
-  summaryOf,
-} from '../chain/catalogue.ts';
+import { type Catalogue, catalogueOf, isFile, readCatalogue, summaryOf } from '../chain/catalogue.ts';
 import { type ArtifactGroup, artifactsOf, type Chain, follows, groupArtifacts } from '../chain/chains.ts';
 import { newestCheckpoint } from '../chain/checkpoints.ts';
 import { chainsForRestore, windowOf } from '../chain/plan.ts';
 import { type ProvenChain, proveChain } from '../chain/proof.ts';
+import { type ArtifactSummary, isEmptyDifferential, newestFirst } from '../chain/summary.ts';
 import { type ErrorCode, GraphkeepError } from '../errors.ts';
 import { kernelVersionName } from '../formats/txlog/kernelversion.ts';
 import { formatTime } from './artifactfile.ts';
+import { byteProgress } from './byteprogress.ts';
 import type { ChainRequest, RestorePlan } from './types.ts';
 
 export interface ChosenChain extends ProvenChain {
@@ -52,15 +45,10 @@ export async function chooseChain(request: ChainRequest): Promise<ChosenChain> {
 
 async function prove(chain: Chain, request: ChainRequest): Promise<ProvenChain> {
   const totalBytes = chain.differentials.reduce((sum, { memberBytes }) => sum + (memberBytes ?? 0), 0);
-  let doneBytes = 0;
   const proven = await proveChain(chain, {
     until: request.until,
     signal: request.signal,
-    onBytes: (bytes) => {
-      doneBytes += bytes;
-      const event = { phase: 'checking the chain', doneBytes, totalBytes: Math.max(totalBytes, doneBytes) };
-      request.listener?.progress(event);
-    },
+    onBytes: byteProgress(request.listener, 'checking the chain', totalBytes),
   });
   const { until } = request;
   if (until === undefined || !('transaction' in until)) return proven;

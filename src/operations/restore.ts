@@ -28,7 +28,7 @@ import type { DatabaseFolders, RestoreOptions, RestoreResult } from './types.ts'
 import { fullBytesOf, unpackChain } from './unpack.ts';
 
 /**
- * Restores one artifact. @throws GK_IN_USE, GK_TARGET_EXISTS, GK_NO_SPACE, GK_ARTIFACT_CORRUPT, …
+ * Restores a chain. @throws GK_IN_USE, GK_TARGET_EXISTS, GK_NO_SPACE, GK_ARTIFACT_CORRUPT, …
  * @param onStep told of each step of the swap; tests kill the process there
  */
 export async function restoreDatabase(
@@ -36,14 +36,22 @@ export async function restoreDatabase(
   onStep?: StepObserver,
 ): Promise<RestoreResult> {
   const startedMs = performance.now();
-  const chosen = await chooseChain(options);
+  const result = await restoreChosen(await chooseChain(options), options, onStep);
+  return { ...result, durationMs: Math.round(performance.now() - startedMs) };
+}
+
+/** The same for a chain that was chosen and proven already. */
+export async function restoreChosen(
+  chosen: ProvenChain,
+  options: RestoreOptions,
+  onStep?: StepObserver,
+): Promise<Omit<RestoreResult, 'durationMs'>> {
   const artifact = await openArtifact(chosen.chain.full.path);
   try {
     refuseReplaced(artifact, chosen.chain.full);
-    const result = await withTargetLocked(options.target, (ownership) =>
+    return await withTargetLocked(options.target, (ownership) =>
       restoreLocked(artifact, chosen, options, ownership, onStep),
     );
-    return { ...result, durationMs: Math.round(performance.now() - startedMs) };
   } finally {
     await artifact.file.close();
   }

@@ -2,9 +2,10 @@
  * What every operation takes and gives, without a terminal in sight: the CLI renders these, a program reads them.
  * Positions, transaction ids and append indexes are `bigint`; byte counts of files are `number` (below 2^53).
  */
-import type { ArtifactSummary, Catalogue } from '../chain/catalogue.ts';
+import type { Catalogue } from '../chain/catalogue.ts';
 import type { RestorableWindow } from '../chain/plan.ts';
 import type { Until } from '../chain/proof.ts';
+import type { ArtifactSummary } from '../chain/summary.ts';
 import type { IndexMember } from '../formats/artifact/index.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import type { StockNeo4j } from '../neo4j/stock.ts';

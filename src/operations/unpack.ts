@@ -15,6 +15,7 @@ import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { FRAME_RAW_BYTES, RESTORED_FILES_SYNCING_MAX } from '../limits.ts';
 import { makeOwnedFolder, type Ownership, own } from '../neo4j/swap.ts';
 import { BackgroundSync, syncDirectory, writeFully } from '../storage/local.ts';
+import { byteProgress } from './byteprogress.ts';
 import type { DatabaseFolders, OperationContext } from './types.ts';
 
 export interface UnpackOptions extends OperationContext {
@@ -37,12 +38,7 @@ export async function unpackChain(
 ): Promise<{ memberBytes: number; memberCount: number }> {
   const files = new FileUnpacker(folders, options.ownership);
   const expectedBytes = fullBytesOf(artifact) + assembledBytes(pieces);
-  let doneBytes = 0;
-  const onBytes = (bytes: number): void => {
-    doneBytes += bytes;
-    const totalBytes = Math.max(expectedBytes, doneBytes);
-    options.listener?.progress({ phase: options.phase, doneBytes, totalBytes });
-  };
+  const onBytes = byteProgress(options.listener, options.phase, expectedBytes);
   try {
     await readMembers(artifact, files, { signal: options.signal, onBytes });
     for await (const logFile of assembledLog(pieces, files.newestLogVersion)) {

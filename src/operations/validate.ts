@@ -2,15 +2,18 @@
  * `backup validate`: proves that artifacts can be restored, without a server. Every byte is read: container, frames, tar,
  * sizes and hashes of the members, and the log (artifactproof.ts); then whether the artifacts fit together.
  */
-import { memberBytesOf, readCheckpointMembers, readMembers } from '../artifact/members.ts';
+import { readCheckpointMembers, readMembers } from '../artifact/members.ts';
 import { type Artifact, corruptOnFormatError, openArtifact } from '../artifact/reader.ts';
-import { type ArtifactSummary, describeArtifact, isEmptyDifferential } from '../chain/catalogue.ts';
+import { describeArtifact } from '../chain/catalogue.ts';
 import { artifactsOf, type Chain, follows, groupArtifacts, surveyChains } from '../chain/chains.ts';
 import { newestCheckpoint } from '../chain/checkpoints.ts';
 import { windowOf } from '../chain/plan.ts';
+import { type ArtifactSummary, isEmptyDifferential } from '../chain/summary.ts';
 import { type ErrorCode, GraphkeepError } from '../errors.ts';
 import { ArtifactProof } from './artifactproof.ts';
+import { byteProgress } from './byteprogress.ts';
 import type { ChainVerdict, OperationContext, ValidateResult } from './types.ts';
+import { fullBytesOf } from './unpack.ts';
 
 export interface ValidateOptions extends OperationContext {
   /** Append indexes whose checksums are to be noted, where the log of the artifact holds them. */
@@ -43,16 +46,8 @@ async function proveArtifact(artifact: Artifact, options: ValidateOptions): Prom
     : new Map<string, Buffer>();
   const fence = await corruptOnFormatError(file.path, async () => newestCheckpoint(checkpoints));
   const proof = new ArtifactProof(descriptor, fence, options.watched);
-  let doneBytes = 0;
-  const expectedBytes = index === undefined ? file.bytes : memberBytesOf(index);
-  await readMembers(artifact, proof, {
-    signal: options.signal,
-    onBytes: (bytes) => {
-      doneBytes += bytes;
-      const totalBytes = Math.max(expectedBytes, doneBytes);
-      options.listener?.progress({ phase: 'validating', doneBytes, totalBytes });
-    },
-  });
+  const onBytes = byteProgress(options.listener, 'validating', fullBytesOf(artifact));
+  await readMembers(artifact, proof, { signal: options.signal, onBytes });
   await corruptOnFormatError(file.path, async () => {
     if (descriptor.full) proof.concludeFull(index);
     else if (index !== undefined) proof.concludeDifferential(index);

@@ -56,6 +56,18 @@ export function tryLock(path: string, options: LockOptions): FileLock | undefine
   }
 }
 
+/**
+ * The same where it only tells what a killed run left from what is being written: some file systems have no locks, and
+ * then nothing is ever taken for stale.
+ */
+export function tryLockIfPossible(path: string, options: LockOptions): FileLock | undefined {
+  try {
+    return tryLock(path, options);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether another process holds the lock. Takes nothing; a file that is not there is not locked. */
 export function isLocked(path: string): boolean {
   return lockHolder(path) !== undefined;

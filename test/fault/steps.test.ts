@@ -147,8 +147,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     step: 'differential: the checksum of a parent whose file is gone',
     file: 'src/hotcopy/logafter.ts',
-    from: 'if (next.previousChecksum !== mark.checksum) {',
-    to: 'if (next.previousChecksum < 0) {',
+    from: 'if (next.previousChecksum !== mark.checksum) return',
+    to: 'if (next.previousChecksum < 0) return',
     guard: DIFFERENTIAL,
     pattern: 'a file that begins right behind',
   },

@@ -1,7 +1,6 @@
 /** Which artifacts build on which, by their summaries alone. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { ArtifactSummary } from '../../../src/chain/catalogue.ts';
 import {
   artifactsOf,
   type Chain,
@@ -13,6 +12,7 @@ import {
   surveyChains,
   tipOf,
 } from '../../../src/chain/chains.ts';
+import type { ArtifactSummary } from '../../../src/chain/summary.ts';
 import { summaryOfText, textsOf } from '../../fixtures/summaries.ts';
 
 /** One artifact a minute; the last one is the newest. In the order in which groups are given: newest first. */

@@ -1,7 +1,6 @@
 /** Which chain leads to a transaction, a moment or the end, and what is said when none does. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { ArtifactSummary } from '../../../src/chain/catalogue.ts';
 import {
   type ArtifactGroup,
   artifactsOf,
@@ -11,6 +10,7 @@ import {
 } from '../../../src/chain/chains.ts';
 import { chainsForRestore, windowOf } from '../../../src/chain/plan.ts';
 import type { Until } from '../../../src/chain/proof.ts';
+import type { ArtifactSummary } from '../../../src/chain/summary.ts';
 import { foreignSummary, minuteOf, summaryOfText, textsOf } from '../../fixtures/summaries.ts';
 import { failure } from '../../fixtures/workspace.ts';
 

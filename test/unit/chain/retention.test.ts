@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { basename } from 'node:path';
 import { describe, test } from 'node:test';
-import type { ArtifactSummary } from '../../../src/chain/catalogue.ts';
 import {
   parseAge,
   planRetention,
@@ -9,6 +8,7 @@ import {
   type RetentionPlan,
   type RetentionPolicy,
 } from '../../../src/chain/retention.ts';
+import type { ArtifactSummary } from '../../../src/chain/summary.ts';
 import { failure } from '../../fixtures/workspace.ts';
 
 const NOW = new Date('2026-11-21T12:00:00Z');

@@ -1,9 +1,9 @@
 /** A policy applied over years: what is left can always be restored, what was promised is there, and nothing else is. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type ArtifactSummary, isEmptyDifferential } from '../../../src/chain/catalogue.ts';
 import { type Chain, chainsTo, follows, groupArtifacts } from '../../../src/chain/chains.ts';
 import { parseAge, planRetention, type RetentionPolicy } from '../../../src/chain/retention.ts';
+import { type ArtifactSummary, isEmptyDifferential } from '../../../src/chain/summary.ts';
 import { randomNumbers } from '../../fixtures/random.ts';
 import { summaryOfText } from '../../fixtures/summaries.ts';
 

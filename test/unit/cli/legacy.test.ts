@@ -5,7 +5,7 @@ import os from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { splitArguments } from '../../../src/cli/arguments.ts';
-import { isLegacyCommandLine } from '../../../src/cli/legacy.ts';
+import { isLegacyCommandLine } from '../../../src/cli/legacy-commandline.ts';
 import { memoryBytes } from '../../../src/cli/legacy-options.ts';
 import { MIB } from '../../../src/limits.ts';
 import { findStockNeo4j } from '../../../src/neo4j/stock.ts';
