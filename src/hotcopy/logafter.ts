@@ -16,8 +16,8 @@ import type { DatabaseFolders } from '../neo4j/folders.ts';
 import { readFully } from '../storage/local.ts';
 import { LogPins, type PinnedLog } from './logfolder.ts';
 import { membersOfTail, withoutEmptyFiles } from './logmembers.ts';
-import { readIdentity } from './snapshot.ts';
-import { readHeader, readTail, scanTransactions, type Tail } from './tail.ts';
+import { readIdentity, requireTail } from './snapshot.ts';
+import { readHeader, readTail, scanTransactions, type Tail, type TailFacts } from './tail.ts';
 
 /** Where a transaction was found, or why what comes after it cannot be had. */
 export type Search =
@@ -25,15 +25,32 @@ export type Search =
   | { readonly status: 'pruned'; readonly lowestAvailable: bigint }
   | { readonly status: 'diverged' };
 
+/** What a differential reads; of a server on this host or of a backup server. */
+export interface LogSource {
+  readonly neostore: Neostore;
+  find(mark: TransactionMark, hint: LogPosition | undefined, signal?: AbortSignal): Promise<Search>;
+  /** From a found transaction to the last complete one, every checksum proven. */
+  readFrom(
+    mark: TransactionMark,
+    position: LogPosition,
+    commitTimeMillis: bigint,
+    signal?: AbortSignal,
+  ): Promise<TailFacts>;
+  /** What the artifact holds of what was read; nothing when nothing happened. */
+  members(): Promise<MemberSource[]>;
+  close(): Promise<void>;
+}
+
 interface HeadedLog {
   readonly pin: PinnedLog;
   readonly header: LogHeader;
 }
 
 /** Every log file of one database, held open. */
-export class LogAfter {
+export class LogAfter implements LogSource {
   readonly neostore: Neostore;
   readonly #pins: LogPins;
+  #tail: Tail | undefined;
 
   private constructor(neostore: Neostore, pins: LogPins) {
     this.neostore = neostore;
@@ -110,7 +127,7 @@ export class LogAfter {
     return { status: 'found', position };
   }
 
-  /** The log from a found transaction to the last complete one, every checksum proven. @throws GK_STORE_DAMAGED, … */
+  /** @throws GK_STORE_DAMAGED, GK_SOURCE_MOVED, … */
   async readFrom(
     mark: TransactionMark,
     position: LogPosition,
@@ -126,11 +143,12 @@ export class LogAfter {
         `the log goes on with transaction ${tail.appendIndexBefore + 1n} after ${mark.appendIndex}`,
       );
     }
+    this.#tail = tail;
     return tail;
   }
 
-  /** What the artifact holds of it; nothing when nothing happened. */
-  async members(tail: Tail): Promise<MemberSource[]> {
+  async members(): Promise<MemberSource[]> {
+    const tail = requireTail(this.#tail);
     return tail.transactions === 0n ? [] : membersOfTail(withoutEmptyFiles(tail));
   }
 

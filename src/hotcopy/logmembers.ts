@@ -25,9 +25,3 @@ export async function membersOfTail(tail: Tail): Promise<MemberSource[]> {
 export function withoutEmptyFiles(tail: Tail): Tail {
   return { ...tail, files: tail.files.filter((file) => file.endBytes > file.startBytes) };
 }
-
-/** Where the last transaction ends in the log of the server: the place where a later differential looks for it. */
-export function endOfTail(tail: Tail): { logVersion: string; offsetBytes: string } {
-  const last = tail.files.findLast((file) => file.endBytes > LOG_HEADER_BYTES) ?? tail.files[0]!;
-  return { logVersion: String(last.version), offsetBytes: String(last.endBytes) };
-}

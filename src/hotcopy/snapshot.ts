@@ -1,7 +1,7 @@
 /**
  * A snapshot of one database, taken from files that a server may be writing: the six steps of docs/design.md.
  * The caller copies the members in the order in which they are given, asks each atomic one to be confirmed, and only
- * then takes the tail. The interface is what a backup server will offer over the network as well.
+ * then takes the tail. A backup server offers the same over the network.
  */
 import { join } from 'node:path';
 import { type MemberSource, memberFromBytes } from '../artifact/membersource.ts';
@@ -9,7 +9,7 @@ import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { NEOSTORE_BYTES_MIN, type Neostore, parseNeostore } from '../formats/neostore.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
-import { writeCheckpointFile } from '../formats/txlog/checkpoint.ts';
+import { type LogPosition, writeCheckpointFile } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES } from '../formats/txlog/header.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
@@ -27,12 +27,19 @@ import {
   type StoreListing,
   wholePagesBytes,
 } from './storefiles.ts';
-import { readTail, type Tail, tailStartOf } from './tail.ts';
+import { readTail, type Tail, type TailFacts, tailStartOf } from './tail.ts';
 import { openTree } from './tree.ts';
+
+/** Where the copy recovers from. */
+export interface FencePoint {
+  readonly position: LogPosition;
+  readonly appendIndex: bigint;
+  readonly checkpointFile: string;
+}
 
 export interface Snapshot {
   readonly neostore: Neostore;
-  readonly fence: Fence;
+  readonly fence: FencePoint;
   /** Everything of the store folder but `neostore`, in the order in which it is to be copied. */
   readonly groups: readonly SnapshotGroup[];
   /** Paths that no copy takes, with the reason for the user. */
@@ -40,16 +47,21 @@ export interface Snapshot {
   /** Sum of the sizes at this moment; the real one may be larger. */
   readonly estimatedBytes: number;
   /** Reads the end of the log. Only after the last member of `groups` was read. */
-  takeTail(signal?: AbortSignal): Promise<Tail>;
-  /** What completes the artifact, in order: the log, then `neostore`, then the checkpoint file. */
-  finalMembers(tail: Tail): Promise<MemberSource[]>;
+  takeTail(signal?: AbortSignal): Promise<TailFacts>;
+  /** What completes the artifact, in order: the log of the tail taken, then `neostore`, then the checkpoint file. */
+  finalMembers(): Promise<MemberSource[]>;
   close(): Promise<void>;
+}
+
+/** Of files on this host: what is known of its log includes the open files. */
+export interface LocalSnapshot extends Snapshot {
+  takeTail(signal?: AbortSignal): Promise<Tail>;
 }
 
 const SUPPORTED_FAMILIES = ['aligned', 'standard'];
 
 /** Identifies, pins and fences. @throws GK_NOT_FOUND, GK_UNSUPPORTED, GK_STORE_DAMAGED, GK_SOURCE_MOVED */
-export async function openLocalSnapshot(folders: DatabaseFolders): Promise<Snapshot> {
+export async function openLocalSnapshot(folders: DatabaseFolders): Promise<LocalSnapshot> {
   const listing = await listStore(folders.storeDirectory);
   const neostore = await readIdentity(folders.storeDirectory);
   refuseIncomplete(folders.storeDirectory, listing);
@@ -57,23 +69,39 @@ export async function openLocalSnapshot(folders: DatabaseFolders): Promise<Snaps
   try {
     const estimatedBytes = await estimateBytes(folders.storeDirectory, listing, pins);
     pins.watch();
+    let tail: Tail | undefined;
     return {
       neostore,
-      fence,
+      fence: fencePointOf(fence),
       groups: groupsOf(folders.storeDirectory, listing, neostore.storeId.family),
       leftOut: listing.unknownIndexes,
       estimatedBytes,
       takeTail: async (signal) => {
         await pins.refresh();
-        return readTail(pins.pinned(), tailStartOf(fence), neostore.storeId, signal);
+        tail = await readTail(pins.pinned(), tailStartOf(fence), neostore.storeId, signal);
+        return tail;
       },
-      finalMembers: (tail) => finalMembers(folders, fence, tail),
+      finalMembers: () => finalMembers(folders, fence, requireTail(tail)),
       close: () => pins.close(),
     };
   } catch (error) {
     await pins.close();
     throw error;
   }
+}
+
+function fencePointOf({ checkpoint, fileName }: Fence): FencePoint {
+  return {
+    position: checkpoint.position,
+    appendIndex: checkpoint.appendIndex,
+    checkpointFile: fileName,
+  };
+}
+
+/** @throws GK_INTERNAL when the log is asked for before its end was read */
+export function requireTail<Taken>(tail: Taken | undefined): Taken {
+  if (tail === undefined) throw new GraphkeepError('GK_INTERNAL', 'the end of the log was not read yet');
+  return tail;
 }
 
 /** Whose store it is. @throws GK_NOT_FOUND, GK_UNSUPPORTED */

@@ -39,8 +39,8 @@ export interface TailFile extends PinnedLog {
   readonly endBytes: number;
 }
 
-export interface Tail {
-  readonly files: readonly TailFile[];
+/** What is known of a tail wherever it was read. */
+export interface TailFacts {
   /** Append index of the last transaction before the fence's position. */
   readonly appendIndexBefore: bigint;
   /** Last transaction of the log; that of the fence when none came after it. */
@@ -49,6 +49,12 @@ export interface Tail {
   /** Latest commit time up to the highest transaction, as far as the log from the fence on shows it. */
   readonly latestCommitMillis: bigint;
   readonly transactions: bigint;
+  /** Where the last transaction ends in the log of the server: the place where a later differential looks for it. */
+  readonly end: LogPosition;
+}
+
+export interface Tail extends TailFacts {
+  readonly files: readonly TailFile[];
 }
 
 /** Where a tail begins: a position, and the transaction that lies before it or that the walk from there must pass. */
@@ -104,7 +110,13 @@ export async function readTail(
     highestChecksum: continuity.checksum,
     latestCommitMillis: continuity.latestCommitMillis,
     transactions: continuity.count,
+    end: endOf(files),
   };
+}
+
+function endOf(files: readonly TailFile[]): LogPosition {
+  const last = files.findLast((file) => file.endBytes > LOG_HEADER_BYTES) ?? files[0]!;
+  return { logVersion: last.version, offsetBytes: BigInt(last.endBytes) };
 }
 
 /**

@@ -17,6 +17,7 @@ import { type ArtifactSummary, isEmptyDifferential } from '../chain/summary.ts';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
 import type { ArtifactIndex, IndexMember } from '../formats/artifact/index.ts';
 import { readFence } from '../hotcopy/fence.ts';
+import { localSource } from '../hotcopy/source.ts';
 import { METADATA_STORE } from '../hotcopy/storefiles.ts';
 import { foldersBelow } from '../neo4j/folders.ts';
 import { recoverDatabase, type StockNeo4j } from '../neo4j/stock.ts';
@@ -202,7 +203,7 @@ async function writeRecovered(
     });
     await refuseChangedEnd(target, chosen);
     const timeSeconds = timeSecondsOf(chosen);
-    return takeFullBackup(target, { ...options, compress: full.compressed, targetDirectory, timeSeconds });
+    return takeFullBackup(localSource(target), { ...options, compress: full.compressed, targetDirectory, timeSeconds });
   });
 }
 

@@ -4,7 +4,7 @@
  */
 import { readCatalogue } from '../chain/catalogue.ts';
 import { GraphkeepError } from '../errors.ts';
-import { LogAfter } from '../hotcopy/logafter.ts';
+import { type BackupSource, localSource } from '../hotcopy/source.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
 import { acquireLease } from '../storage/lease.ts';
 import { requireDirectory } from './artifactfile.ts';
@@ -12,8 +12,13 @@ import { findParent, takeDifferential } from './differential.ts';
 import { takeFullBackup } from './fullbackup.ts';
 import type { ArtifactBackup, BackupOptions, BackupResult, DatabaseFolders, FullBecause } from './types.ts';
 
+/** Backs up one database of this host. @throws GraphkeepError */
+export function backupDatabase(folders: DatabaseFolders, options: BackupOptions): Promise<BackupResult> {
+  return backupFrom(localSource(folders), options);
+}
+
 /** Backs up one database. Retries from the start when the server overtook the copy. @throws GraphkeepError */
-export async function backupDatabase(source: DatabaseFolders, options: BackupOptions): Promise<BackupResult> {
+export async function backupFrom(source: BackupSource, options: BackupOptions): Promise<BackupResult> {
   const startedMs = performance.now();
   await requireDirectory(options.targetDirectory);
   const lease = await acquireLease(options.targetDirectory, 'shared', {
@@ -29,7 +34,7 @@ export async function backupDatabase(source: DatabaseFolders, options: BackupOpt
 }
 
 async function takeBackupWithRetries(
-  source: DatabaseFolders,
+  source: BackupSource,
   options: BackupOptions,
 ): Promise<{ taken: TakenBackup; attempts: number }> {
   for (let attempts = 1; ; attempts++) {
@@ -49,11 +54,11 @@ interface TakenBackup {
   readonly fullBecause?: FullBecause;
 }
 
-async function takeBackup(source: DatabaseFolders, options: BackupOptions): Promise<TakenBackup> {
+async function takeBackup(source: BackupSource, options: BackupOptions): Promise<TakenBackup> {
   if (options.type === 'FULL') return { artifact: await takeFullBackup(source, options) };
   const { artifacts, unreadable } = await readCatalogue(options.targetDirectory, options.signal);
   for (const { path, message } of unreadable) options.listener?.notice(`${path} is passed over: ${message}`);
-  const log = await LogAfter.open(source);
+  const log = await source.openLog(options.signal);
   try {
     const parent = await findParent(log, source, artifacts, options);
     if ('artifact' in parent) {
@@ -78,7 +83,7 @@ function refuseUnlessFullMayBeTaken(because: FullBecause, options: BackupOptions
 }
 
 function resultOf(
-  source: DatabaseFolders,
+  source: BackupSource,
   { artifact, parentPath, fullBecause }: TakenBackup,
   attempts: number,
   durationMs: number,

@@ -6,17 +6,17 @@ import type { IndexFacts } from '../artifact/writer.ts';
 import { chainsTo, leavesOf } from '../chain/chains.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from '../chain/summary.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
-import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
+import { INDEX_PROPERTY, writePosition } from '../formats/artifact/index.ts';
 import { databaseIdOf, formatUuid, type Neostore } from '../formats/neostore.ts';
 import type { LogPosition } from '../formats/txlog/checkpoint.ts';
-import type { LogAfter, Search } from '../hotcopy/logafter.ts';
-import { endOfTail } from '../hotcopy/logmembers.ts';
-import type { Tail } from '../hotcopy/tail.ts';
+import type { LogSource, Search } from '../hotcopy/logafter.ts';
+import type { BackupSource } from '../hotcopy/source.ts';
+import type { TailFacts } from '../hotcopy/tail.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile } from './artifactfile.ts';
 import { byteProgress } from './byteprogress.ts';
 import { RateLimit } from './ratelimit.ts';
-import type { ArtifactBackup, BackupOptions, DatabaseFolders, FullBecause } from './types.ts';
+import type { ArtifactBackup, BackupOptions, FullBecause } from './types.ts';
 
 /** An artifact that can be followed, and where its last transaction lies in the log of the server. */
 export interface FollowableParent {
@@ -30,8 +30,8 @@ export interface FollowableParent {
  * @param artifacts of the target folder
  */
 export async function findParent(
-  log: LogAfter,
-  source: DatabaseFolders,
+  log: LogSource,
+  source: BackupSource,
   artifacts: readonly ArtifactSummary[],
   options: Pick<BackupOptions, 'preferDifferentialAsParent' | 'targetDirectory' | 'signal'>,
 ): Promise<FollowableParent | FullBecause> {
@@ -58,7 +58,7 @@ function isOfStore(artifact: ArtifactSummary, neostore: Neostore): boolean {
   );
 }
 
-function nothingToFollow(source: DatabaseFolders, directory: string, othersAreThere: boolean): FullBecause {
+function nothingToFollow(source: BackupSource, directory: string, othersAreThere: boolean): FullBecause {
   return othersAreThere
     ? {
         reason: 'otherStore',
@@ -70,7 +70,7 @@ function nothingToFollow(source: DatabaseFolders, directory: string, othersAreTh
 }
 
 async function tryParent(
-  log: LogAfter,
+  log: LogSource,
   artifact: ArtifactSummary,
   group: readonly ArtifactSummary[],
   signal: AbortSignal | undefined,
@@ -106,9 +106,9 @@ function unfollowable(artifact: ArtifactSummary, search: Exclude<Search, { statu
 
 /** @throws GK_SOURCE_MOVED when the server pruned what is needed meanwhile, GK_STORE_DAMAGED, … */
 export async function takeDifferential(
-  log: LogAfter,
+  log: LogSource,
   parent: FollowableParent,
-  source: DatabaseFolders,
+  source: BackupSource,
   options: BackupOptions,
 ): Promise<ArtifactBackup> {
   const rate = new RateLimit(options.rateBytesPerSecond, options.signal);
@@ -118,7 +118,7 @@ export async function takeDifferential(
   const timeSeconds = BigInt(Math.floor(Date.now() / 1000));
   const commitTimeMillis = BigInt(latestCommit?.getTime() ?? 0);
   const tail = await log.readFrom(mark, parent.position, commitTimeMillis, options.signal);
-  const members = await log.members(tail);
+  const members = await log.members();
   const totalBytes = members.reduce((sum, member) => sum + member.bytes, 0);
   const onBytes = byteProgress(options.listener, 'copying the log', totalBytes);
   const descriptor = describe(log, source, tail, timeSeconds, options);
@@ -140,9 +140,9 @@ export async function takeDifferential(
 }
 
 function describe(
-  log: LogAfter,
-  source: DatabaseFolders,
-  tail: Tail,
+  log: LogSource,
+  source: BackupSource,
+  tail: TailFacts,
   timeSeconds: bigint,
   options: BackupOptions,
 ): ArtifactDescriptor {
@@ -162,12 +162,12 @@ function describe(
   };
 }
 
-function indexFacts(parent: FollowableParent, tail: Tail): IndexFacts {
+function indexFacts(parent: FollowableParent, tail: TailFacts): IndexFacts {
   const { highestTransaction, highestChecksum } = parent.artifact;
   return {
     writer: `graphkeep ${VERSION}`,
     parent: { appendIndex: String(highestTransaction), checksum: highestChecksum! },
-    end: endOfTail(tail),
+    end: writePosition(tail.end),
     highestChecksum: tail.highestChecksum,
     latestCommitMillis: String(tail.latestCommitMillis),
     leftOut: [],

@@ -3,24 +3,24 @@ import type { MemberSource } from '../artifact/membersource.ts';
 import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
-import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
+import { INDEX_PROPERTY, writePosition } from '../formats/artifact/index.ts';
 import { databaseIdOf } from '../formats/neostore.ts';
 import type { OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
-import { endOfTail } from '../hotcopy/logmembers.ts';
-import { openLocalSnapshot, type Snapshot } from '../hotcopy/snapshot.ts';
-import type { Tail } from '../hotcopy/tail.ts';
+import type { Snapshot } from '../hotcopy/snapshot.ts';
+import type { BackupSource } from '../hotcopy/source.ts';
+import type { TailFacts } from '../hotcopy/tail.ts';
 import { ATOMIC_COPY_ATTEMPTS_MAX } from '../limits.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile } from './artifactfile.ts';
 import { RateLimit } from './ratelimit.ts';
-import type { ArtifactBackup, DatabaseFolders, FullBackupOptions } from './types.ts';
+import type { ArtifactBackup, FullBackupOptions } from './types.ts';
 
 /** One attempt. @throws GK_SOURCE_MOVED when the server overtook the copy: then another attempt may succeed */
 export async function takeFullBackup(
-  source: DatabaseFolders,
+  source: BackupSource,
   options: FullBackupOptions,
 ): Promise<ArtifactBackup> {
-  const snapshot = await openLocalSnapshot(source);
+  const snapshot = await source.openSnapshot(options.signal);
   try {
     const run = new FullBackup(source, options, snapshot);
     const onBytes = (bytes: number): void => run.onBytes(bytes);
@@ -33,7 +33,7 @@ export async function takeFullBackup(
 }
 
 class FullBackup {
-  readonly #source: DatabaseFolders;
+  readonly #source: BackupSource;
   readonly #options: FullBackupOptions;
   readonly #snapshot: Snapshot;
   readonly #rate: RateLimit;
@@ -41,7 +41,7 @@ class FullBackup {
   #doneBytes = 0;
   #phase = 'copying';
 
-  constructor(source: DatabaseFolders, options: FullBackupOptions, snapshot: Snapshot) {
+  constructor(source: BackupSource, options: FullBackupOptions, snapshot: Snapshot) {
     this.#source = source;
     this.#options = options;
     this.#snapshot = snapshot;
@@ -58,7 +58,7 @@ class FullBackup {
     // Before the log is read: the time of an artifact says up to when it knows what happened.
     const timeSeconds = this.#options.timeSeconds ?? BigInt(Math.floor(Date.now() / 1000));
     const tail = await this.#snapshot.takeTail(this.#options.signal);
-    for (const member of await this.#snapshot.finalMembers(tail)) {
+    for (const member of await this.#snapshot.finalMembers()) {
       await writer.addMember(this.#rate.limited(member), this.#options.signal);
     }
     await writer.finish(this.#describe(tail, timeSeconds), this.#indexFacts(tail));
@@ -108,7 +108,7 @@ class FullBackup {
     return open.confirm();
   }
 
-  #describe(tail: Tail | undefined, timeSeconds: bigint): ArtifactDescriptor {
+  #describe(tail: TailFacts | undefined, timeSeconds: bigint): ArtifactDescriptor {
     const { neostore, fence } = this.#snapshot;
     const complete = tail !== undefined && tail.transactions === 0n && this.#leftOut.length === 0;
     return {
@@ -117,7 +117,7 @@ class FullBackup {
       databaseName: this.#source.name,
       timeSeconds,
       lowestAppendIndex: 1n,
-      highestAppendIndex: tail?.highestAppendIndex ?? fence.checkpoint.appendIndex,
+      highestAppendIndex: tail?.highestAppendIndex ?? fence.appendIndex,
       recovered: complete,
       compressed: this.#options.compress,
       full: true,
@@ -125,17 +125,16 @@ class FullBackup {
     };
   }
 
-  #indexFacts(tail: Tail): IndexFacts {
-    const { checkpoint, fileName } = this.#snapshot.fence;
+  #indexFacts(tail: TailFacts): IndexFacts {
+    const { position, appendIndex, checkpointFile } = this.#snapshot.fence;
     return {
       writer: `graphkeep ${VERSION}`,
       fence: {
-        logVersion: String(checkpoint.position.logVersion),
-        offsetBytes: String(checkpoint.position.offsetBytes),
-        appendIndex: String(checkpoint.appendIndex),
-        checkpointFile: fileName,
+        ...writePosition(position),
+        appendIndex: String(appendIndex),
+        checkpointFile,
       },
-      end: endOfTail(tail),
+      end: writePosition(tail.end),
       highestChecksum: tail.highestChecksum,
       latestCommitMillis: String(tail.latestCommitMillis),
       leftOut: this.#leftOut,

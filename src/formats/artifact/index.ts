@@ -38,13 +38,17 @@ export interface IndexMember {
   readonly frameCount: number;
 }
 
+/** A place in the log of the server. */
+export interface IndexPosition {
+  readonly logVersion: string;
+  readonly offsetBytes: string;
+}
+
 /**
  * The checkpoint that recovery starts from: its position in the log of the server (in the artifact the log begins
  * there), and the transaction that it names.
  */
-export interface IndexFence {
-  readonly logVersion: string;
-  readonly offsetBytes: string;
+export interface IndexFence extends IndexPosition {
   readonly appendIndex: string;
   readonly checkpointFile: string;
 }
@@ -54,6 +58,11 @@ export interface IndexParent {
   readonly appendIndex: string;
   /** CRC-32C of that transaction. */
   readonly checksum: number;
+}
+
+/** As JSON can carry it: numbers there end at 2^53. */
+export function writePosition(position: { logVersion: bigint; offsetBytes: bigint }): IndexPosition {
+  return { logVersion: String(position.logVersion), offsetBytes: String(position.offsetBytes) };
 }
 
 export interface ArtifactIndex {
@@ -66,7 +75,7 @@ export interface ArtifactIndex {
   /** Differential artifacts only: the transaction that the first one in it follows. */
   readonly parent?: IndexParent;
   /** Where the highest transaction ends in the log of the server: a later differential looks for its parent there. */
-  readonly end: { readonly logVersion: string; readonly offsetBytes: string };
+  readonly end: IndexPosition;
   /** CRC-32C of the highest transaction (of the parent's in an empty differential): what follows must follow this one. */
   readonly highestChecksum: number;
   /** Latest commit time of all transactions up to the highest one that the log shows, as epoch milliseconds. */

@@ -103,7 +103,7 @@ for (const line of LINES) {
       for (const name of MANDATORY_FILES) if (name !== 'neostore') assert.ok(paths.includes(name), name);
       const tail = await snapshot.takeTail();
       assert.equal(tail.highestAppendIndex, 41n);
-      const final = await snapshot.finalMembers(tail);
+      const final = await snapshot.finalMembers();
       assert.deepEqual(
         final.map((member) => member.path),
         [LOG_FIXTURE, 'neostore', CHECKPOINT_FIXTURE],
@@ -126,7 +126,7 @@ for (const line of LINES) {
       writeFileSync(path, checkpointAfter(line, 40n, splitLog(line, [])));
       const tail = await snapshot.takeTail();
       assert.equal(tail.transactions, 21n);
-      const member = (await snapshot.finalMembers(tail)).at(-1)!;
+      const member = (await snapshot.finalMembers()).at(-1)!;
       const content = Buffer.alloc(member.bytes);
       await member.read(content, 0);
       assert.equal(content.equals(checkpointAtStart(before)), true);
