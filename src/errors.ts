@@ -15,6 +15,7 @@ export const ERROR_TABLE = {
     hint: 'do not restore this file; use another artifact, and check the disk that held it',
   },
   GK_NOT_FOUND: { exitStatus: 66, hint: 'check the name and the path' },
+  GK_HOST_UNKNOWN: { exitStatus: 68, hint: 'check the host name, and how this machine resolves names' },
   GK_UNSUPPORTED: { exitStatus: 69, hint: 'graphkeep refuses what it cannot back up or restore for certain' },
   GK_INTERNAL: {
     exitStatus: 70,
@@ -25,6 +26,10 @@ export const ERROR_TABLE = {
   GK_SOURCE_MOVED: {
     exitStatus: 75,
     hint: 'the server changed its files faster than they could be read; run the backup again',
+  },
+  GK_PROTOCOL: {
+    exitStatus: 76,
+    hint: 'check that host and port are those of a graphkeep server, of a version that fits this one',
   },
   GK_NO_PERMISSION: { exitStatus: 77, hint: 'run as the user that runs Neo4j' },
   GK_CONFIG: { exitStatus: 78, hint: 'correct the configuration file that the message names' },
@@ -54,6 +59,34 @@ export const ERROR_TABLE = {
   GK_SUSPICIOUS: {
     exitStatus: 88,
     hint: 'look at the newest backup first; the message names the option that acts all the same',
+  },
+  GK_UNREACHABLE: {
+    exitStatus: 89,
+    hint: 'check that graphkeep server runs there, listens on this address and port, and that no firewall is between',
+  },
+  GK_TLS: {
+    exitStatus: 90,
+    hint: 'check dbms.ssl.policy.backup.* on both sides: one may speak TLS and the other not, or other versions of it',
+  },
+  GK_CERTIFICATE: {
+    exitStatus: 91,
+    hint: 'check the certificates and trusted_dir on both sides, their dates, and the host name that they are for',
+  },
+  GK_UNAUTHORIZED: {
+    exitStatus: 92,
+    hint: 'check the token or the certificate, and what the access file of the server allows them',
+  },
+  GK_CONNECTION_LOST: {
+    exitStatus: 93,
+    hint: 'nothing was published; run the backup again when the network is back',
+  },
+  GK_SESSION_LOST: {
+    exitStatus: 94,
+    hint: 'the backup server was restarted, or had not heard from this backup for too long; run the backup again',
+  },
+  GK_SERVER_BUSY: {
+    exitStatus: 95,
+    hint: 'run the backup again later, or raise graphkeep.server.sessions_max on the server',
   },
   GK_INTERRUPTED: { exitStatus: 130, hint: 'nothing was published; run the command again' },
 } as const;
@@ -106,6 +139,16 @@ export function wrapSystemError(error: unknown, doing: string): GraphkeepError {
   const errno = error instanceof Error && 'code' in error ? String(error.code) : '';
   const detail = error instanceof Error ? error.message : String(error);
   return new GraphkeepError(ERRNO_CODES[errno] ?? 'GK_IO', `could not ${doing}: ${detail}`, { cause: error });
+}
+
+/** Whatever was thrown, as the one error class. An error of the operating system keeps its meaning. */
+export function asGraphkeepError(error: unknown, doing: string): GraphkeepError {
+  if (error instanceof GraphkeepError) return error;
+  const ofSystem = error instanceof Error && 'syscall' in error && 'code' in error;
+  if (ofSystem || (error instanceof Error && error.name === 'AbortError'))
+    return wrapSystemError(error, doing);
+  const detail = error instanceof Error ? error.message : String(error);
+  return new GraphkeepError('GK_INTERNAL', `could not ${doing}: ${detail}`, { cause: error });
 }
 
 /** For loops of long work. @throws GK_INTERRUPTED */

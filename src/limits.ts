@@ -80,3 +80,131 @@ export const DIRECTORY_LOG_BYTES_MAX = 256 * MIB;
 export const CHECK_MEMORY_BYTES_MIN = 64 * MIB;
 /** Artifacts of a folder whose heads are read at once: waiting for a disk costs most of it. */
 export const ARTIFACTS_OPENING_MAX = 8;
+
+/** A key, a certificate with its chain, a file of trusted certificates: a few KB each. */
+export const TLS_FILE_BYTES_MAX = MIB;
+/** A revocation list of a large CA. */
+export const REVOCATION_FILE_BYTES_MAX = 32 * MIB;
+/** Files in `trusted_dir` or `revoked_dir`. */
+export const TLS_FOLDER_FILES_MAX = 1000;
+/** How often the files of certificates and access are looked at for a change. */
+export const FILE_WATCH_INTERVAL_MS = 10_000;
+/** A `graphkeep.conf`: some thirty lines. */
+export const SERVER_CONFIGURATION_BYTES_MAX = MIB;
+/** The access file, and how many may be named in it: each is compared with every token. */
+export const ACCESS_FILE_BYTES_MAX = MIB;
+export const ACCESS_PRINCIPALS_MAX = 1000;
+/** A bearer token as it arrives; ours have 47 characters. */
+export const TOKEN_CHARACTERS_MAX = 512;
+/** Sessions of the backup server: each pins log files of Neo4j, which costs disk space while it is open. */
+export const SERVER_SESSIONS_DEFAULT = 32;
+export const SERVER_SESSIONS_MAX = 1000;
+/** How long a session without any request is kept, for a client that lost its connection. */
+export const SESSION_TIMEOUT_MS_DEFAULT = 300_000;
+export const SESSION_TIMEOUT_MS_MIN = 1000;
+export const SESSION_TIMEOUT_MS_MAX = 86_400_000;
+
+/** Bytes that a client asks a backup server for at once, the least after a cut, and the most of one request. */
+export const RANGE_BYTES = 2 * MIB;
+/** Beyond this level a backup server does not compress for its clients: its processor belongs to the database. */
+export const PACKED_LEVEL_MAX = 3;
+export const RANGE_BYTES_MIN = 64 * KIB;
+export const RANGE_BYTES_MAX = 2 * MIB;
+/** Ranges that a client has under way; what a server holds of one session at most. Times the range: memory of each. */
+export const RANGES_IN_FLIGHT_MAX = 4;
+export const SESSION_RANGES_MAX = 8;
+/** Sent at once under a rate limit: so small that with many clients each still gets something every few seconds. */
+export const PACED_BYTES = 16 * KIB;
+/** Tries of one request that bring something, but nothing whole; those that bring nothing end with the time for that. */
+export const SPOILED_ANSWERS_MAX = 32;
+/** Between two looks for sessions whose clients are gone. */
+export const SESSION_SWEEP_MS_MAX = 10_000;
+/** Copying an index aside on the host of the server. */
+export const STAGING_BUFFER_BYTES = MIB;
+/** What a client calls its request for a session, so that it can be asked again. */
+export const REQUEST_NAME_MAX = 64;
+/** Request bodies and headers of the backup server: its requests are a few numbers and names. */
+export const REQUEST_BODY_BYTES_MAX = 64 * KIB;
+export const REQUEST_HEADER_BYTES_MAX = 16 * KIB;
+/** A connection that sends no whole request for this long is closed; so is one that does not finish its handshake. */
+export const REQUEST_ARRIVAL_MS_MAX = 10_000;
+/** What an audit line repeats of the address that was asked for: anybody can make it as long as a header may be. */
+export const AUDIT_PATH_CHARACTERS_MAX = 256;
+/** Sockets of a backup server at once; far above what its sessions need, below what a process may have open. */
+export const CONNECTIONS_MAX = 4096;
+/** While a server works on an answer it sends a space this often, so that a client can tell slow from dead. */
+export const ANSWER_HEARTBEAT_MS = 2_000;
+/** What a client reads of an answer that is not a range: the list of the files of a database, or a metadata script. */
+export const ANSWER_BYTES_MAX = 128 * MIB;
+/**
+ * A client takes a connection for dead when nothing comes for a third of the time after which it gives up, so that others
+ * are tried before that; but never so soon that a server which works on an answer could not have said so.
+ */
+export const SILENCES_PER_INACTIVITY = 3;
+export const ANSWER_SILENCE_MS_MIN = 3_000;
+export const ANSWER_SILENCE_MS_MAX = 15_000;
+/** A client waits this long before it tries again, at first and at most. */
+export const RETRY_DELAY_MS_MIN = 100;
+export const RETRY_DELAY_MS_MAX = 5_000;
+/** Reading records: pages of one store that are kept, and bytes that a walk over a whole store reads at once. */
+export const RECORD_PAGES_CACHED_MAX = 256;
+export const RECORD_SCAN_BYTES = MIB;
+/** Records that the log changed since the checkpoint, held in memory: some 200 bytes each, and what values they carry. */
+export const OVERLAY_RECORDS_MAX = 500_000;
+export const OVERLAY_VALUE_BYTES_MAX = 64 * MIB;
+/** One string or array of a property, put together from its pieces. */
+export const STORED_VALUE_BYTES_MAX = 256 * MIB;
+/** Labels, relationship types or property keys of one database. */
+export const TOKENS_MAX = 1_000_000;
+/** A rate limit lets be caught up what was not read in this time before. */
+export const RATE_CREDIT_MS_MAX = 1_000;
+/** Users and privileges of one Neo4j that a metadata script carries, and how long its server is waited for. */
+export const METADATA_USERS_MAX = 100_000;
+export const ROLE_COMMANDS_MAX = 100_000;
+export const BOLT_TIMEOUT_MS = 15_000;
+export const PASSWORD_FILE_BYTES_MAX = 64 * KIB;
+/** A metadata script that stands in the head of an artifact as it is; a longer one is compressed, up to the second. */
+export const PLAIN_SCRIPT_BYTES_MAX = MIB;
+export const COMPRESSED_SCRIPT_BYTES_MAX = 8 * MIB;
+/** How often a client says within the timeout of its session that it is still there, and how long its farewell may take. */
+export const RENEWALS_PER_TIMEOUT = 5;
+export const SESSION_CLOSE_MS_MAX = 5_000;
+export const INACTIVITY_MS_DEFAULT = 5 * 60_000;
+/** A configuration artifact: its manifest, its files (a few dozen of a few KB each, kept in memory) and its jars. */
+export const CONFIGURATION_MANIFEST_BYTES_MAX = 16 * MIB;
+export const CONFIGURATION_FILES_MAX = 10_000;
+export const CONFIGURATION_FOLDER_DEPTH_MAX = 16;
+export const CONFIGURATION_TOTAL_BYTES_MAX = 16 * MIB;
+export const PLUGIN_JAR_BYTES_MAX = 4 * GIB;
+export const PLUGIN_TOTAL_BYTES_MAX = 16 * GIB;
+/** Pieces in which a configuration artifact is written, sent and read. */
+export const CONFIGURATION_COPY_BYTES = MIB;
+/** What is read of a jar for its version: the list of its entries, and its manifest. */
+export const JAR_DIRECTORY_BYTES_MAX = 32 * MIB;
+export const JAR_MANIFEST_BYTES_MAX = MIB;
+/** Object stores: how long one may bring nothing at all before it is given up, tries again included. */
+export const OBJECT_PATIENCE_MS = 120_000;
+/** What the SDK of a cloud tries by itself at each of our tries: it knows how to refresh a token or correct the clock. */
+export const OBJECT_SDK_TRIES = 3;
+export const OBJECT_SDK_DELAY_MS_MAX = 2_000;
+/** To connect, and without a byte on a connection that is open. */
+export const OBJECT_CONNECT_MS_MAX = 10_000;
+export const OBJECT_SILENCE_MS_MAX = 60_000;
+export const OBJECT_SOCKETS_MAX = 16;
+/** Bytes of a key in UTF-8: the same with all three. */
+export const OBJECT_KEY_BYTES_MAX = 1024;
+export const OBJECT_LIST_PAGE = 1000;
+/** What is written in one request, and what a part may have: the least is that of S3. Parts are held in memory. */
+export const OBJECT_PUT_BYTES_MAX = 64 * MIB;
+export const OBJECT_PART_BYTES_MIN = 5 * MIB;
+export const OBJECT_PART_BYTES_DEFAULT = 8 * MIB;
+export const OBJECT_PART_BYTES_MAX = 512 * MIB;
+export const S3_PARTS_MAX = 10_000;
+export const AZURE_BLOCKS_MAX = 50_000;
+/** Google puts this many objects together at once; more are put together in steps. */
+export const GOOGLE_COMPOSE_MAX = 32;
+export const GOOGLE_PARTS_MAX = 10_000;
+/** A key of the customer (SSE-C). */
+export const CUSTOMER_KEY_BYTES = 32;
+/** What an error repeats of the words of a store. */
+export const STORE_WORDS_SHOWN_MAX = 200;

@@ -13,6 +13,16 @@ export interface MemberSource {
   readonly kind: MemberKind;
   readonly bytes: number;
   read(target: Buffer, positionBytes: number): Promise<void>;
+  /**
+   * The frame at `offset` of the member's entry, compressed elsewhere at this level, and what it was made from; undefined
+   * where it is to be read and compressed here.
+   */
+  readPacked?(offset: number, level: number): Promise<PackedFrame | undefined>;
+}
+
+export interface PackedFrame {
+  readonly stored: Buffer;
+  readonly raw: Buffer;
 }
 
 export function memberFromBytes(path: string, kind: MemberSource['kind'], bytes: Buffer): MemberSource {

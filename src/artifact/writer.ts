@@ -6,7 +6,7 @@
  * the log was read, after every store byte.
  */
 import { createHash } from 'node:crypto';
-import { constants, crc32, zstdCompress } from 'node:zlib';
+import { crc32 } from 'node:zlib';
 import { GraphkeepError, throwIfAborted } from '../errors.ts';
 import { MAGIC_BYTES, writeArchiveMetadata, ZSTD_WORD } from '../formats/artifact/container.ts';
 import { type ArtifactDescriptor, writeDescriptor } from '../formats/artifact/descriptor.ts';
@@ -16,18 +16,20 @@ import {
   type IndexMember,
   writeIndexBlock,
 } from '../formats/artifact/index.ts';
-import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding, writeTarHeader } from '../formats/tar.ts';
+import { TAR_END_BYTES } from '../formats/tar.ts';
 import { writeRawFrame } from '../formats/zstd.ts';
-import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX, KIB } from '../limits.ts';
+import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
 import type { Publication } from '../storage/local.ts';
+import { compressFrame, contentOfFrame, entryBytesOf, fillFrame, frameBytesAt } from './frame.ts';
 import type { MemberSource } from './membersource.ts';
 
 export type IndexFacts = Omit<ArtifactIndex, 'formatVersion' | 'codec' | 'frames' | 'members'>;
 
 interface StoredFrame {
   readonly stored: Buffer;
+  readonly rawBytes: number;
   /** The buffer it was made from; free again once the frame is written. */
-  readonly raw: Buffer;
+  readonly raw?: Buffer;
 }
 
 /** A point that `rewind` can go back to: everything after it is taken out of the artifact again. */
@@ -97,13 +99,11 @@ export class ArtifactWriter {
   async addMember(source: MemberSource, signal?: AbortSignal): Promise<IndexMember> {
     const hash = createHash('sha256');
     const firstFrame = this.#frames.length + this.#inFlight.length;
-    const totalBytes = TAR_BLOCK_BYTES + source.bytes + tarPadding(source.bytes);
-    for (let offset = 0; offset < totalBytes; offset += FRAME_RAW_BYTES) {
+    const entryBytes = entryBytesOf(source);
+    for (let offset = 0; offset < entryBytes; offset += FRAME_RAW_BYTES) {
       throwIfAborted(signal);
-      const raw = this.#rawBuffer(Math.min(FRAME_RAW_BYTES, totalBytes - offset));
-      hash.update(await fillFrame(raw, offset, source));
-      this.#onBytes(raw.length);
-      await this.#enqueue(raw);
+      hash.update(await this.#addFrame(source, offset));
+      this.#onBytes(frameBytesAt(source, offset));
     }
     const member: IndexMember = {
       path: source.path,
@@ -115,6 +115,22 @@ export class ArtifactWriter {
     };
     this.#members.push(member);
     return member;
+  }
+
+  /** Adds the frame at `offset` of the member's entry: compressed already, where the source can give it so. */
+  async #addFrame(source: MemberSource, offset: number): Promise<Buffer> {
+    const level = this.#compressionLevel;
+    const packed = level === undefined ? undefined : await source.readPacked?.(offset, level);
+    if (packed !== undefined) {
+      const { stored, raw } = packed;
+      const content = contentOfFrame(raw, offset, source);
+      await this.#enqueue(Promise.resolve({ stored, rawBytes: raw.length }));
+      return content;
+    }
+    const raw = this.#rawBuffer(frameBytesAt(source, offset));
+    const content = await fillFrame(raw, offset, source);
+    await this.#enqueue(this.#compress(raw));
+    return content;
   }
 
   /**
@@ -144,8 +160,7 @@ export class ArtifactWriter {
     return this.#free.pop() ?? Buffer.allocUnsafe(bytes);
   }
 
-  async #enqueue(raw: Buffer): Promise<void> {
-    const frame = this.#compress(raw);
+  async #enqueue(frame: Promise<StoredFrame>): Promise<void> {
     // A failure is reported where the frame is awaited, in order; without this it would count as unhandled first.
     frame.catch(() => undefined);
     this.#inFlight.push(frame);
@@ -154,7 +169,8 @@ export class ArtifactWriter {
 
   async #compress(raw: Buffer): Promise<StoredFrame> {
     const level = this.#compressionLevel;
-    return { stored: level === undefined ? raw : await compressFrame(raw, level), raw };
+    const stored = level === undefined ? raw : await compressFrame(raw, level);
+    return { stored, rawBytes: raw.length, raw };
   }
 
   /** Writes finished frames in order until at most `leave` are under way. */
@@ -164,14 +180,14 @@ export class ArtifactWriter {
       const offset = this.#publication.bytes;
       await this.#publication.append(frame.stored);
       void this.#inFlight.shift();
-      this.#frames.push([offset, frame.stored.length, frame.raw.length, crc32(frame.stored)]);
-      if (frame.raw.length === FRAME_RAW_BYTES) this.#free.push(frame.raw);
+      this.#frames.push([offset, frame.stored.length, frame.rawBytes, crc32(frame.stored)]);
+      if (frame.raw?.length === FRAME_RAW_BYTES) this.#free.push(frame.raw);
     }
   }
 
   /** Ends the tar, writes the index, then the head with its final content. */
   async finish(descriptor: ArtifactDescriptor, facts: IndexFacts): Promise<void> {
-    await this.#enqueue(Buffer.alloc(TAR_END_BYTES));
+    await this.#enqueue(this.#compress(Buffer.alloc(TAR_END_BYTES)));
     await this.#drain(0);
     const head = this.#head(descriptor);
     if (head.length !== this.#frames[0]![1])
@@ -196,33 +212,3 @@ export class ArtifactWriter {
 }
 
 const INDEX_COMPRESSION_LEVEL = 3;
-
-/** Fills one frame with its part of header, content and padding; returns the part that is content. */
-async function fillFrame(raw: Buffer, offset: number, source: MemberSource): Promise<Buffer> {
-  let contentStart = 0;
-  if (offset === 0) {
-    writeTarHeader(source.path, source.bytes).copy(raw);
-    contentStart = TAR_BLOCK_BYTES;
-  }
-  const position = offset + contentStart - TAR_BLOCK_BYTES;
-  const contentBytes = Math.max(0, Math.min(raw.length - contentStart, source.bytes - position));
-  const content = raw.subarray(contentStart, contentStart + contentBytes);
-  if (contentBytes > 0) await source.read(content, position);
-  raw.fill(0, contentStart + contentBytes);
-  return content;
-}
-
-/** One whole frame with content size and checksum. Never several workers: Node's stream loses data there. */
-function compressFrame(raw: Buffer, level: number): Promise<Buffer> {
-  const params = {
-    [constants.ZSTD_c_compressionLevel]: level,
-    [constants.ZSTD_c_checksumFlag]: 1,
-  };
-  // Room for what cannot be compressed: in Node's default pieces of 16 KiB a frame costs a fifth more.
-  const chunkSize = raw.length + (raw.length >>> 8) + KIB;
-  return new Promise((resolve, reject) => {
-    zstdCompress(raw, { params, pledgedSrcSize: raw.length, chunkSize }, (error, stored) =>
-      error === null ? resolve(stored) : reject(error),
-    );
-  });
-}

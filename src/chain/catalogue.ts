@@ -5,6 +5,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { memberBytesOf } from '../artifact/members.ts';
+import { hasMetadataScript } from '../artifact/metadata.ts';
 import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { type ErrorCode, GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
@@ -94,6 +95,7 @@ export function describeArtifact(artifact: Artifact): ArtifactSummary {
     storeKey: storeKeyOf(descriptor.storeId),
     container: container.magic,
     indexed: index !== undefined,
+    ...(hasMetadataScript(descriptor) ? { hasMetadata: true } : {}),
     ...(index === undefined ? {} : indexFacts(index)),
   };
 }

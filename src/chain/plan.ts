@@ -28,10 +28,7 @@ export interface RestorableWindow {
 /** @param group all artifacts of the chain's group: an empty differential says that nothing happened up to its time */
 export function windowOf(chain: Chain, group: readonly ArtifactSummary[]): RestorableWindow {
   const tip = tipOf(chain);
-  const times = [
-    tip,
-    ...group.filter((artifact) => isEmptyDifferential(artifact) && isBehind(artifact, tip)),
-  ].map(({ time }) => time?.getTime() ?? 0);
+  const times = [tip, ...emptyBehind(tip, group)].map(({ time }) => time?.getTime() ?? 0);
   const newest = times.reduce((left, right) => Math.max(left, right));
   return {
     from: chain.full.highestTransaction,
@@ -53,6 +50,11 @@ function latestCommitUpTo(full: ArtifactSummary, group: readonly ArtifactSummary
   return full.latestCommit === undefined
     ? undefined
     : new Date(times.reduce((left, right) => Math.max(left, right)));
+}
+
+/** Differentials without a transaction that were taken when the database was as `tip` has it. */
+export function emptyBehind(tip: ArtifactSummary, group: readonly ArtifactSummary[]): ArtifactSummary[] {
+  return group.filter((artifact) => isEmptyDifferential(artifact) && isBehind(artifact, tip));
 }
 
 function isBehind(empty: ArtifactSummary, tip: ArtifactSummary): boolean {

@@ -32,6 +32,8 @@ export interface ArtifactSummary {
   readonly container: string;
   /** Written by graphkeep, so that members, sizes and hashes are known. */
   readonly indexed: boolean;
+  /** Carries a script of users and roles. */
+  readonly hasMetadata?: boolean;
   readonly memberCount?: number;
   readonly memberBytes?: number;
   /** CRC-32C of the highest transaction; in an empty differential, of the parent's. */

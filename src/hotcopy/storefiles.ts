@@ -9,6 +9,7 @@
 import { join } from 'node:path';
 import { GraphkeepError } from '../errors.ts';
 import { TREE_PAGE_BYTES } from '../formats/gbptree.ts';
+import { RECORD_STORES } from '../formats/records/layout.ts';
 import { readFolder } from '../storage/local.ts';
 
 export type StoreFileKind = 'replayable' | 'tree' | 'constant';
@@ -47,22 +48,9 @@ const TREE_INDEX_PROVIDERS = /^(token-lookup|range|point)-/;
 const LUCENE_INDEX_PROVIDERS = /^(text|fulltext|vector)-/;
 
 /** Size of one record, for stores of the `standard` format, whose pages end with a whole record. */
-const RECORD_BYTES: Readonly<Record<string, number>> = {
-  'neostore.nodestore.db': 15,
-  'neostore.nodestore.db.labels': 64,
-  'neostore.relationshipstore.db': 34,
-  'neostore.relationshipgroupstore.db': 25,
-  'neostore.propertystore.db': 41,
-  'neostore.propertystore.db.strings': 128,
-  'neostore.propertystore.db.arrays': 128,
-  'neostore.propertystore.db.index': 9,
-  'neostore.propertystore.db.index.keys': 38,
-  'neostore.labeltokenstore.db': 5,
-  'neostore.labeltokenstore.db.names': 38,
-  'neostore.relationshiptypestore.db': 5,
-  'neostore.relationshiptypestore.db.names': 38,
-  'neostore.schemastore.db': 8,
-};
+const RECORD_BYTES: Readonly<Record<string, number>> = Object.fromEntries(
+  Object.values(RECORD_STORES).map(({ file, recordBytes }) => [file, recordBytes]),
+);
 
 /** Without one of these the server refuses to start: "store files missing and recovery is not possible". */
 export const MANDATORY_FILES: readonly string[] = [METADATA_STORE, ...Object.keys(RECORD_BYTES)];

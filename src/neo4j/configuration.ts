@@ -38,6 +38,9 @@ const FORMER_NAMES: ReadonlyMap<string, string> = new Map([
   ['dbms.directories.transaction.logs.root', 'server.directories.transaction.logs.root'],
   ['dbms.directories.dumps.root', 'server.directories.dumps.root'],
   ['dbms.directories.script.root', 'server.directories.script.root'],
+  ['dbms.directories.certificates', 'server.directories.certificates'],
+  ['dbms.directories.licenses', 'server.directories.licenses'],
+  ['dbms.directories.plugins', 'server.directories.plugins'],
   ['unsupported.dbms.directories.databases.root', 'internal.server.directories.databases.root'],
   ['dbms.default_database', 'initial.dbms.default_database'],
   ['dbms.config.strict_validation', 'server.config.strict_validation.enabled'],
@@ -59,14 +62,41 @@ interface Settings {
   duplicate?: { key: string; file: string };
 }
 
-/** @throws GraphkeepError GK_CONFIG when the files contradict themselves or leave a directory unknown. */
-export async function readDirectories(sources: ConfigurationSources): Promise<Neo4jDirectories> {
+/** All settings as they are written, for those who look for other folders than those of databases. */
+export interface SettingsReader {
+  readonly names: readonly string[];
+  /** The text; undefined when it is not set or a command. */
+  plainText(key: string): string | undefined;
+  /** @throws GK_CONFIG for a command, or a path that Neo4j would rewrite */
+  directory(key: string, fallback: string, base: string): string;
+}
+
+/** @throws GraphkeepError GK_CONFIG when the files contradict themselves */
+export async function readSettings(sources: ConfigurationSources): Promise<SettingsReader> {
+  const settings = await readAll(sources);
+  return {
+    names: [...settings.values.keys()],
+    plainText: (key) => {
+      const setting = settings.values.get(key);
+      return setting === undefined || isCommand(setting) ? undefined : setting.value;
+    },
+    directory: (key, fallback, base) => directory(settings, key, fallback, base),
+  };
+}
+
+async function readAll(sources: ConfigurationSources): Promise<Settings> {
   const settings: Settings = { values: new Map() };
   for (const file of await configurationFiles(sources)) {
     await readInto(settings, file);
   }
   applyFormerNames(settings.values);
   refuseDuplicate(settings);
+  return settings;
+}
+
+/** @throws GraphkeepError GK_CONFIG when the files contradict themselves or leave a directory unknown. */
+export async function readDirectories(sources: ConfigurationSources): Promise<Neo4jDirectories> {
+  const settings = await readAll(sources);
   const data = directory(settings, 'server.directories.data', 'data', sources.home);
   return {
     data,
@@ -179,9 +209,13 @@ function directory(settings: Settings, key: string, fallback: string, base: stri
   return path.resolve(base, setting.value);
 }
 
+function isCommand({ value }: Setting): boolean {
+  const text = value.trim();
+  return text.length > 3 && text.startsWith('$(') && text.endsWith(')');
+}
+
 function refuseCommand(key: string, setting: Setting): void {
-  const text = setting.value.trim();
-  if (!(text.length > 3 && text.startsWith('$(') && text.endsWith(')'))) return;
+  if (!isCommand(setting)) return;
   throw configError(
     `${key} in ${setting.file} is a command, and graphkeep runs no commands of a configuration file`,
     'give the value itself in a file with --additional-config, or name the folders by path options',

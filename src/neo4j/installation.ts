@@ -14,6 +14,8 @@ import { databaseMatcher, isDatabaseName, isPattern, normalizeDatabaseName } fro
 export interface Installation {
   /** undefined when the folders were given by path. */
   readonly home: string | undefined;
+  /** Where `neo4j.conf` lies; undefined when the folders were given by path. */
+  readonly configurationDirectory: string | undefined;
   readonly databasesRoot: string;
   readonly transactionsRoot: string;
   readonly dumpsRoot: string | undefined;
@@ -41,19 +43,21 @@ const PACKAGED_CONFIGURATION = '/etc/neo4j';
 /** @throws GraphkeepError GK_USAGE without a home, GK_NOT_FOUND when it is no folder, GK_CONFIG for a bad file. */
 export async function openInstallation(options: InstallationOptions): Promise<Installation> {
   const home = await findHome(options);
+  const configurationDirectory = findConfigurationDirectory(home, options.environment);
   const directories = await readDirectories({
     home,
-    configurationDirectory: findConfigurationDirectory(home, options.environment),
+    configurationDirectory,
     command: options.command,
     additionalConfig: options.additionalConfig,
   });
-  return makeInstallation({ home, ...directories });
+  return makeInstallation({ home, configurationDirectory, ...directories });
 }
 
 /** Base folders that hold one folder per database each, as `--from-path-data` and `--from-path-txn` name them. */
 export function installationFromPaths(dataPath: string, transactionsPath: string): Installation {
   return makeInstallation({
     home: undefined,
+    configurationDirectory: undefined,
     databasesRoot: path.resolve(dataPath),
     transactionsRoot: path.resolve(transactionsPath),
     dumpsRoot: undefined,
@@ -98,7 +102,7 @@ function nothingMatches(pattern: string, installation: Installation): GraphkeepE
   );
 }
 
-async function findHome(options: InstallationOptions): Promise<string> {
+export async function findHome(options: Pick<InstallationOptions, 'home' | 'environment'>): Promise<string> {
   const given = options.home ?? options.environment.NEO4J_HOME?.trim();
   if (given === undefined || given === '') {
     throw new GraphkeepError('GK_USAGE', 'it is not known where Neo4j is installed', {
@@ -132,6 +136,7 @@ function makeInstallation(values: Omit<Installation, 'folders' | 'listDatabases'
   const { databasesRoot, transactionsRoot } = values;
   return {
     home: values.home,
+    configurationDirectory: values.configurationDirectory,
     databasesRoot,
     transactionsRoot,
     dumpsRoot: values.dumpsRoot,

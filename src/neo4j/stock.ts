@@ -192,11 +192,15 @@ export interface StockToolOptions {
   readonly signal?: AbortSignal | undefined;
   /** Gets the output as it comes, in pieces of any length. */
   readonly onOutput?: ((text: string) => void) | undefined;
+  /** Standard input of the tool, an open file: the dump that it loads. */
+  readonly input?: number | undefined;
+  /** Gets standard output of the tool, an open file: the dump that it writes. What it says is its standard error then. */
+  readonly bytesOutput?: number | undefined;
 }
 
 export interface StockToolResult {
   readonly exitStatus: number;
-  /** Standard output and standard error as they came; of more than 1 MiB the end. */
+  /** Standard output, unless it went elsewhere, and standard error as they came; of more than 1 MiB the end. */
   readonly output: string;
 }
 
@@ -220,6 +224,8 @@ export async function runStockTool(
       output = (output + text).slice(-STOCK_OUTPUT_CHARACTERS_MAX);
       options.onOutput?.(text);
     },
+    input: options.input,
+    bytesOutput: options.bytesOutput,
     signal: options.signal,
   });
   const end = await tool.ended;

@@ -77,6 +77,18 @@ export async function findStockNeo4j(
   return undefined;
 }
 
+/** Version and edition by the names of the jars, without any Java; undefined when no jars of a Neo4j are there. */
+export async function findRelease(home: string): Promise<{ version: string; edition: string } | undefined> {
+  for (const libraryDirectory of libraryDirectories(home)) {
+    const names = await jarNames(libraryDirectory);
+    const version = versionOf(names, libraryDirectory);
+    if (version === undefined) continue;
+    const isEnterprise = names.some((name) => name.startsWith('neo4j-') && name.includes('enterprise'));
+    return { version, edition: isEnterprise ? 'enterprise' : 'community' };
+  }
+  return undefined;
+}
+
 export function libraryDirectories(home: string): string[] {
   const inHome = join(home, 'lib');
   return home === PACKAGED_HOME ? [inHome, PACKAGED_LIBRARY] : [inHome];

@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { Writable } from 'node:stream';
 import { throwIfAborted, wrapSystemError } from '../errors.ts';
 import { STOCK_STOP_MS_MAX } from '../limits.ts';
 
@@ -12,6 +13,10 @@ export interface GuardedOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Where standard output and standard error go: an open file, or a function that gets the text as it comes. */
   readonly output: number | ((text: string) => void);
+  /** What standard input is read from, an open file; without it there is none. */
+  readonly input?: number | undefined;
+  /** An open file that standard output goes to instead of `output`, byte for byte; `output` gets standard error alone. */
+  readonly bytesOutput?: number | undefined;
   /** Aborted: SIGTERM, and SIGKILL when that is not obeyed. */
   readonly signal?: AbortSignal | undefined;
   /** From SIGTERM to SIGKILL; `STOCK_STOP_MS_MAX` when absent. */
@@ -38,9 +43,10 @@ const SHELL = '/bin/sh';
 
 /**
  * A kill may come between two starts: so the process begins only when it is told that its guard is there, and not at all
- * when nobody is left to tell it.
+ * when nobody is left to tell it. It is told on a descriptor of its own, since standard input may carry a dump.
  */
-const LAUNCH_SCRIPT = 'read -r line && exec "$@" </dev/null';
+const LAUNCH_SCRIPT = 'read -r line <&3 && exec "$@" 3<&-';
+const LAUNCH_DESCRIPTOR = 3;
 
 /** It waits for a line, which says that all is well, or for the end of its input, which says that nobody is left. */
 const GUARD_SCRIPT = `
@@ -67,10 +73,10 @@ export function startGuarded(
   const target = typeof output === 'number' ? output : 'pipe';
   const child = spawn(SHELL, ['-c', LAUNCH_SCRIPT, 'sh', command, ...args], {
     env: { ...options.environment },
-    stdio: ['pipe', target, target],
+    stdio: [options.input ?? 'ignore', options.bytesOutput ?? target, target, 'pipe'],
   });
   // Ended before it was told to begin.
-  child.stdin?.on('error', () => undefined);
+  launchPipeOf(child)?.on('error', () => undefined);
   if (typeof output === 'function') {
     for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', output);
   }
@@ -95,6 +101,11 @@ export function startGuarded(
       await outcome.catch(() => undefined);
     },
   };
+}
+
+function launchPipeOf(child: ChildProcess): Writable | undefined {
+  const pipe = child.stdio[LAUNCH_DESCRIPTOR];
+  return pipe instanceof Writable ? pipe : undefined;
 }
 
 /** `begin` may be called again: the bound counts from the first time. */
@@ -128,7 +139,7 @@ async function endOf(child: ChildProcess, command: string, graceMs: number): Pro
     return { exitStatus: undefined, signal: undefined };
   }
   const guard = startGuard(child.pid, graceMs);
-  child.stdin?.end(guard.started ? 'begin\n' : '');
+  launchPipeOf(child)?.end(guard.started ? 'begin\n' : '');
   try {
     const [exitStatus, signal] = (await closed) as [number | null, NodeJS.Signals | null];
     return { exitStatus: exitStatus ?? undefined, signal: signal ?? undefined };

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Dirent } from 'node:fs';
 import { type FileHandle, link, open, readdir, rename, unlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
 import { FOLDER_ENTRIES_MAX, UNSYNCED_BYTES_MAX } from '../limits.ts';
 
@@ -114,6 +114,34 @@ export class BackgroundSync {
   async finish(): Promise<void> {
     await this.#running;
     await this.#handle.sync();
+  }
+}
+
+/**
+ * A small file under a name that may be taken: whoever reads it finds the old or the new content, never a part.
+ * @param prepare given the temporary file, which nobody but its owner can read, before it gets the name
+ */
+export async function replaceFile(
+  path: string,
+  bytes: Buffer,
+  prepare: (temporaryPath: string) => Promise<void> = async () => {},
+): Promise<void> {
+  const unique = randomBytes(UNIQUE_BYTES).toString('hex');
+  const temporaryPath = join(dirname(path), `.${basename(path)}.${unique}${PARTIAL_SUFFIX}`);
+  try {
+    const handle = await open(temporaryPath, 'wx', 0o600);
+    try {
+      await writeFully(handle, bytes, 0, temporaryPath);
+      await prepare(temporaryPath);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporaryPath, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    await unlink(temporaryPath).catch(() => undefined);
+    throw wrapSystemError(error, `write ${path}`);
   }
 }
 

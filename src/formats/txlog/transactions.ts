@@ -56,14 +56,21 @@ interface StartEntry {
 
 export class TransactionParser {
   readonly #onTransaction: (transaction: LogTransaction) => void;
+  readonly #onCommand: ((command: Buffer) => void) | undefined;
   /** File offset of the next byte to be given. */
   #offsetBytes: number;
   #open: StartEntry | undefined;
   #checksum = 0;
 
-  constructor(offsetBytes: number, onTransaction: (transaction: LogTransaction) => void) {
+  /** @param onCommand given each storage command, from its code on, before the transaction that it belongs to is proven */
+  constructor(
+    offsetBytes: number,
+    onTransaction: (transaction: LogTransaction) => void,
+    onCommand?: (command: Buffer) => void,
+  ) {
     this.#offsetBytes = offsetBytes;
     this.#onTransaction = onTransaction;
+    this.#onCommand = onCommand;
   }
 
   /** File offset up to which entries were read. */
@@ -108,6 +115,8 @@ export class TransactionParser {
         } else if (entryType === ENTRY_COMMIT) {
           const computed = crc32c(bytes.subarray(checksumFrom, next - 4), this.#checksum);
           this.#commit(bytes, cursor, next, computed);
+        } else {
+          this.#onCommand?.(bytes.subarray(cursor + 2, next));
         }
         cursor = next;
       }

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -463,4 +471,29 @@ test('a tool gets its home, and any exit status is a result', async (context) =>
   assert.deepEqual(ran, { exitStatus: 64, output: '/opt/neo4j /opt/neo4j/conf\n' });
   const options = { home: '/opt/neo4j', configurationDirectory: folder };
   assert.equal((await runStockTool(stock, [], options)).output, `/opt/neo4j ${folder}\n`);
+});
+
+describe('the streams of a tool', () => {
+  const BODY = `
+if { true <&3; } 2>/dev/null; then echo 'the launch is still open' >&2; fi
+echo talk >&2
+cat`;
+
+  test('are its input and its bytes, each given to it; what it says is the output', async (context) => {
+    const { stock, folder } = await fakeStock(context, BODY);
+    writeFileSync(join(folder, 'input'), Buffer.from([0, 0xff, 10, 13]));
+    const input = openSync(join(folder, 'input'), 'r');
+    const bytesOutput = openSync(join(folder, 'output'), 'w');
+    const ran = await runStockTool(stock, [], { home: folder, input, bytesOutput });
+    closeSync(input);
+    closeSync(bytesOutput);
+    assert.deepEqual(ran, { exitStatus: 0, output: 'talk\n' });
+    assert.deepEqual(readFileSync(join(folder, 'output')), Buffer.from([0, 0xff, 10, 13]));
+  });
+
+  test('are nothing to read, and one output, when none is given', async (context) => {
+    const { stock, folder } = await fakeStock(context, `${BODY}; echo more`);
+    const { output } = await runStockTool(stock, [], { home: folder });
+    assert.deepEqual(output.trim().split('\n').sort(), ['more', 'talk']);
+  });
 });

@@ -1,0 +1,83 @@
+/**
+ * Frames of a member: header, content and padding of its tar entry in pieces that are compressed each on its own. A backup
+ * server makes them as well, so that what crosses the network is compressed and is not compressed again behind it.
+ */
+import { constants, zstdCompress } from 'node:zlib';
+import { FormatError } from '../formats/formaterror.ts';
+import { TAR_BLOCK_BYTES, tarPadding, writeTarHeader } from '../formats/tar.ts';
+import { FRAME_RAW_BYTES, KIB } from '../limits.ts';
+import type { MemberSource } from './membersource.ts';
+
+/** Length of the tar entry of a member: where its last frame ends. */
+export function entryBytesOf({ bytes }: Pick<MemberSource, 'bytes'>): number {
+  return TAR_BLOCK_BYTES + bytes + tarPadding(bytes);
+}
+
+/** Bytes of the frame that begins at `offset` of the entry, before compression. */
+export function frameBytesAt(member: Pick<MemberSource, 'bytes'>, offset: number): number {
+  return Math.min(FRAME_RAW_BYTES, entryBytesOf(member) - offset);
+}
+
+/** Fills one frame; returns the part that is content. */
+export async function fillFrame(raw: Buffer, offset: number, source: MemberSource): Promise<Buffer> {
+  if (offset === 0) writeTarHeader(source.path, source.bytes).copy(raw);
+  const { start, content } = contentOf(raw, offset, source);
+  if (content.length > 0) await source.read(content, start);
+  raw.fill(0, content.byteOffset - raw.byteOffset + content.length);
+  return content;
+}
+
+/**
+ * The content in a frame that was made elsewhere. Header and padding must be those that this side would have written: a
+ * name in them would otherwise get into the artifact unseen.
+ * @throws FormatError
+ */
+export function contentOfFrame(
+  raw: Buffer,
+  offset: number,
+  member: Pick<MemberSource, 'path' | 'bytes'>,
+): Buffer {
+  const { content } = contentOf(raw, offset, member);
+  const isHeaded =
+    offset > 0 || raw.subarray(0, TAR_BLOCK_BYTES).equals(writeTarHeader(member.path, member.bytes));
+  const padding = raw.subarray(content.byteOffset - raw.byteOffset + content.length);
+  const isPadded = padding.every((byte) => byte === 0);
+  const isWhole = raw.length === frameBytesAt(member, offset);
+  if (isHeaded && isPadded && isWhole) return content;
+  throw new FormatError(`a frame of ${member.path} is not what its member is made of`);
+}
+
+/** Where the content of a frame lies in it, and where in the member it begins. */
+function contentOf(
+  raw: Buffer,
+  offset: number,
+  { bytes }: Pick<MemberSource, 'bytes'>,
+): { start: number; content: Buffer } {
+  const headerBytes = offset === 0 ? TAR_BLOCK_BYTES : 0;
+  const start = offset + headerBytes - TAR_BLOCK_BYTES;
+  const contentBytes = Math.max(0, Math.min(raw.length - headerBytes, bytes - start));
+  return { start, content: raw.subarray(headerBytes, headerBytes + contentBytes) };
+}
+
+/** One whole frame with content size and checksum. Never several workers: Node's stream loses data there. */
+export function compressFrame(raw: Buffer, level: number): Promise<Buffer> {
+  const params = {
+    [constants.ZSTD_c_compressionLevel]: level,
+    [constants.ZSTD_c_checksumFlag]: 1,
+  };
+  // In Node's default pieces of 16 KiB a frame costs a fifth more; in one that holds whatever may come, the memory that is
+  // allocated for nothing keeps the garbage collector busy. Most frames shrink to a third.
+  const chunkSize = Math.max(CHUNK_BYTES_MIN, Math.ceil(raw.length / 3));
+  return new Promise((resolve, reject) => {
+    zstdCompress(raw, { params, pledgedSrcSize: raw.length, chunkSize }, (error, stored) =>
+      error === null ? resolve(stored) : reject(error),
+    );
+  });
+}
+
+const CHUNK_BYTES_MIN = 16 * KIB;
+
+/** What a frame of this size may come to when nothing in it can be compressed. */
+export function storedBytesMax(rawBytes: number): number {
+  return rawBytes + (rawBytes >>> 8) + KIB;
+}
