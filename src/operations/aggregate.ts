@@ -6,6 +6,7 @@ import { unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileVersionOf } from '../artifact/logmember.ts';
 import { readStoredFrame } from '../artifact/membersource.ts';
+import { withMetadataScript } from '../artifact/metadata.ts';
 import { type Artifact, corruptOnFormatError, openArtifact } from '../artifact/reader.ts';
 import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { assembledBytes, assembledLog } from '../chain/assemble.ts';
@@ -26,6 +27,7 @@ import { syncDirectory } from '../storage/local.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile } from './artifactfile.ts';
 import { byteProgress } from './byteprogress.ts';
+import { newestMetadataScript } from './chainmetadata.ts';
 import { takeFullBackup } from './fullbackup.ts';
 import { type ChosenChain, chooseChain } from './plan.ts';
 import { restoreChosen } from './restore.ts';
@@ -111,6 +113,10 @@ async function writeFolded(chosen: ChosenChain, options: AggregateOptions): Prom
         highestAppendIndex: chosen.end.appendIndex,
         recovered: false,
         compressed: form.compress,
+        properties: withMetadataScript(
+          source.descriptor.properties,
+          await newestMetadataScript(chosen, options.artifactPath),
+        ),
       };
       await file.writer.begin(descriptor);
       await copyMembers(file.writer, source, index, chosen, options);
@@ -203,7 +209,14 @@ async function writeRecovered(
     });
     await refuseChangedEnd(target, chosen);
     const timeSeconds = timeSecondsOf(chosen);
-    return takeFullBackup(localSource(target), { ...options, compress: full.compressed, targetDirectory, timeSeconds });
+    const script = await newestMetadataScript(chosen, options.artifactPath);
+    return takeFullBackup(localSource(target), {
+      ...options,
+      compress: full.compressed,
+      targetDirectory,
+      timeSeconds,
+      ...(script === undefined ? {} : { metadataScript: script.toString('utf8') }),
+    });
   });
 }
 

@@ -5,12 +5,22 @@
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withMetadataScript } from '../artifact/metadata.ts';
 import { ArtifactWriter } from '../artifact/writer.ts';
 import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
+import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
+import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
 import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
 import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
 import { tryLockIfPossible } from '../storage/locks.ts';
+import { VERSION } from '../version.ts';
 import type { ArtifactForm, OperationContext } from './types.ts';
+
+/** What the descriptor of our artifacts says beyond its fixed fields. */
+export function propertiesOf(metadataScript: string | undefined): ArtifactDescriptor['properties'] {
+  const script = metadataScript === undefined ? undefined : Buffer.from(metadataScript, 'utf8');
+  return withMetadataScript(new Map([[INDEX_PROPERTY, Buffer.from(VERSION, 'utf8')]]), script);
+}
 
 export async function requireDirectory(path: string): Promise<void> {
   const status = await stat(path).catch((error: unknown) => {
@@ -90,7 +100,7 @@ export class ArtifactFile {
  * host or, over a shared file system, on another; only one that can be locked here, and that was not just created, is
  * nobody's.
  */
-async function removeStalePartials(directory: string, partialName: string): Promise<void> {
+export async function removeStalePartials(directory: string, partialName: string): Promise<void> {
   for (const entry of await readFolder(directory)) {
     const isPartial = entry.name.startsWith(`.${partialName}.`) && entry.name.endsWith(PARTIAL_SUFFIX);
     if (!isPartial || !entry.isFile()) continue;

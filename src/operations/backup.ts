@@ -41,11 +41,17 @@ async function takeBackupWithRetries(
     try {
       return { taken: await takeBackup(source, options), attempts };
     } catch (error) {
-      const moved = error instanceof GraphkeepError && error.code === 'GK_SOURCE_MOVED';
-      if (!moved || attempts >= BACKUP_ATTEMPTS_MAX) throw error;
+      if (!mayStartAnew(error) || attempts >= BACKUP_ATTEMPTS_MAX) throw error;
       options.listener?.notice(`${error.message}; the copy starts anew`);
     }
   }
+}
+
+/** The server overtook the copy, or the backup server was started anew and does not know this backup any more. */
+function mayStartAnew(error: unknown): error is GraphkeepError {
+  return (
+    error instanceof GraphkeepError && (error.code === 'GK_SOURCE_MOVED' || error.code === 'GK_SESSION_LOST')
+  );
 }
 
 interface TakenBackup {

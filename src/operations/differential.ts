@@ -6,14 +6,14 @@ import type { IndexFacts } from '../artifact/writer.ts';
 import { chainsTo, leavesOf } from '../chain/chains.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from '../chain/summary.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
-import { INDEX_PROPERTY, writePosition } from '../formats/artifact/index.ts';
+import { writePosition } from '../formats/artifact/index.ts';
 import { databaseIdOf, formatUuid, type Neostore } from '../formats/neostore.ts';
 import type { LogPosition } from '../formats/txlog/checkpoint.ts';
 import type { LogSource, Search } from '../hotcopy/logafter.ts';
 import type { BackupSource } from '../hotcopy/source.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
 import { VERSION } from '../version.ts';
-import { ArtifactFile } from './artifactfile.ts';
+import { ArtifactFile, propertiesOf } from './artifactfile.ts';
 import { byteProgress } from './byteprogress.ts';
 import { RateLimit } from './ratelimit.ts';
 import type { ArtifactBackup, BackupOptions, FullBecause } from './types.ts';
@@ -158,7 +158,7 @@ function describe(
     recovered: false,
     compressed: options.compress,
     full: false,
-    properties: new Map([[INDEX_PROPERTY, Buffer.from(VERSION, 'utf8')]]),
+    properties: propertiesOf(options.metadataScript),
   };
 }
 

@@ -3,7 +3,7 @@ import type { MemberSource } from '../artifact/membersource.ts';
 import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
-import { INDEX_PROPERTY, writePosition } from '../formats/artifact/index.ts';
+import { writePosition } from '../formats/artifact/index.ts';
 import { databaseIdOf } from '../formats/neostore.ts';
 import type { OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
 import type { Snapshot } from '../hotcopy/snapshot.ts';
@@ -11,7 +11,7 @@ import type { BackupSource } from '../hotcopy/source.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
 import { ATOMIC_COPY_ATTEMPTS_MAX } from '../limits.ts';
 import { VERSION } from '../version.ts';
-import { ArtifactFile } from './artifactfile.ts';
+import { ArtifactFile, propertiesOf } from './artifactfile.ts';
 import { RateLimit } from './ratelimit.ts';
 import type { ArtifactBackup, FullBackupOptions } from './types.ts';
 
@@ -121,7 +121,7 @@ class FullBackup {
       recovered: complete,
       compressed: this.#options.compress,
       full: true,
-      properties: new Map([[INDEX_PROPERTY, Buffer.from(VERSION, 'utf8')]]),
+      properties: propertiesOf(this.#options.metadataScript),
     };
   }
 

@@ -3,18 +3,23 @@
  * one frame at a time.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { frameBytesAt } from '../artifact/frame.ts';
 import type { MemberSource } from '../artifact/membersource.ts';
 import { GraphkeepError } from '../errors.ts';
+import { RATE_CREDIT_MS_MAX } from '../limits.ts';
 
 export class RateLimit {
   readonly #bytesPerSecond: number | undefined;
   readonly #signal: AbortSignal | undefined;
-  readonly #startedMs = performance.now();
-  #spentBytes = 0;
+  #paidUntilMs = performance.now();
 
   constructor(bytesPerSecond: number | undefined, signal: AbortSignal | undefined) {
     this.#bytesPerSecond = bytesPerSecond;
     this.#signal = signal;
+  }
+
+  get isUnlimited(): boolean {
+    return this.#bytesPerSecond === undefined;
   }
 
   /**
@@ -22,15 +27,13 @@ export class RateLimit {
    * waiting in the middle of one would only make a checkpoint in between more likely.
    */
   owe(bytes: number): void {
-    this.#spentBytes += bytes;
+    this.#charge(bytes);
   }
 
   /** Resolves when `bytes` more may be read. */
   async spend(bytes: number): Promise<void> {
-    if (this.#bytesPerSecond === undefined) return;
-    const dueMs = this.#startedMs + (this.#spentBytes / this.#bytesPerSecond) * 1000;
-    this.#spentBytes += bytes;
-    const waitMs = dueMs - performance.now();
+    const waitMs = this.#paidUntilMs - performance.now();
+    this.#charge(bytes);
     if (waitMs <= 0) return;
     await sleep(waitMs, undefined, this.#signal === undefined ? {} : { signal: this.#signal }).catch(
       (error: unknown) => {
@@ -39,10 +42,26 @@ export class RateLimit {
     );
   }
 
+  /** What was not used is not saved up for long: after an idle hour, an hour's worth would be read at full speed. */
+  #charge(bytes: number): void {
+    if (this.#bytesPerSecond === undefined) return;
+    const earliestMs = performance.now() - RATE_CREDIT_MS_MAX;
+    this.#paidUntilMs = Math.max(this.#paidUntilMs, earliestMs) + (bytes / this.#bytesPerSecond) * 1000;
+  }
+
   /** The same member, each piece paid for before it is read. */
   limited(member: MemberSource): MemberSource {
+    const { readPacked } = member;
     return {
       ...member,
+      ...(readPacked === undefined
+        ? {}
+        : {
+            readPacked: async (offset, level) => {
+              await this.spend(frameBytesAt(member, offset));
+              return readPacked(offset, level);
+            },
+          }),
       read: async (target, position) => {
         await this.spend(target.length);
         await member.read(target, position);

@@ -3,14 +3,12 @@
  * proves every byte on the way, and only then lets it take the target's place. Owns the refusals; the swap itself is
  * src/neo4j/swap.ts.
  */
-import { stat, statfs, writeFile } from 'node:fs/promises';
+import { stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
 import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { assembledBytes } from '../chain/assemble.ts';
-import { type ProvenChain, refuseReplaced } from '../chain/proof.ts';
+import { refuseReplaced } from '../chain/proof.ts';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
-import { METADATA_SCRIPT_BYTES_MAX } from '../limits.ts';
 import {
   databaseExists,
   makeOwnedFolder,
@@ -21,9 +19,11 @@ import {
   type StepObserver,
   settleDatabase,
 } from '../neo4j/swap.ts';
+import { replaceFile } from '../storage/local.ts';
 import type { FileLock } from '../storage/locks.ts';
 import { tryLock } from '../storage/locks.ts';
-import { chooseChain } from './plan.ts';
+import { newestMetadataScript } from './chainmetadata.ts';
+import { type ChosenChain, chooseChain } from './plan.ts';
 import type { DatabaseFolders, RestoreOptions, RestoreResult } from './types.ts';
 import { fullBytesOf, unpackChain } from './unpack.ts';
 
@@ -42,7 +42,7 @@ export async function restoreDatabase(
 
 /** The same for a chain that was chosen and proven already. */
 export async function restoreChosen(
-  chosen: ProvenChain,
+  chosen: ChosenChain,
   options: RestoreOptions,
   onStep?: StepObserver,
 ): Promise<Omit<RestoreResult, 'durationMs'>> {
@@ -84,7 +84,8 @@ async function withTargetLocked<Result>(
   }
 }
 
-async function ownershipOfNearest(path: string): Promise<Ownership> {
+/** Of the folder, or of the nearest one above it that is there. */
+export async function ownershipOfNearest(path: string): Promise<Ownership> {
   for (let folder = path; ; folder = dirname(folder)) {
     try {
       return await ownershipOf(folder);
@@ -105,7 +106,7 @@ async function lockOrRefuse(path: string, target: DatabaseFolders, ownership: Ow
 
 async function restoreLocked(
   artifact: Artifact,
-  chosen: ProvenChain,
+  chosen: ChosenChain,
   options: RestoreOptions,
   ownership: Ownership,
   onStep: StepObserver | undefined,
@@ -122,7 +123,10 @@ async function restoreLocked(
     );
   }
   await requireSpace(artifact, chosen, target);
-  const script = metadataScriptOf(artifact);
+  const script =
+    options.withoutMetadataScript === true
+      ? undefined
+      : await newestMetadataScript(chosen, options.artifactPath);
   const staged = await StagedDatabase.create(target, ownership, onStep);
   const unpacked = await unpackInto(staged, artifact, chosen, options, ownership).catch(
     async (error: unknown) => {
@@ -150,7 +154,7 @@ async function restoreLocked(
 /** The old database stays until the new one is complete, so the new one needs room beside it. */
 async function requireSpace(
   artifact: Artifact,
-  { pieces }: ProvenChain,
+  { pieces }: ChosenChain,
   target: DatabaseFolders,
 ): Promise<void> {
   const totalBytes = fullBytesOf(artifact) + assembledBytes(pieces);
@@ -176,30 +180,12 @@ async function requireFree(directory: string, bytes: number): Promise<void> {
 async function unpackInto(
   staged: StagedDatabase,
   artifact: Artifact,
-  { pieces }: ProvenChain,
+  { pieces }: ChosenChain,
   options: RestoreOptions,
   ownership: Ownership,
 ): Promise<{ memberBytes: number; memberCount: number }> {
   await staged.refuseIfNotReplaceable();
   return unpackChain(artifact, pieces, staged.folders, { ...options, ownership, phase: 'restoring' });
-}
-
-/** The script of users and roles that artifacts of Neo4j Enterprise carry. */
-function metadataScriptOf(artifact: Artifact): Buffer | undefined {
-  const { properties } = artifact.descriptor;
-  const packed = properties.get('compressedMetadataScript');
-  if (packed === undefined) return properties.get('metadataScript');
-  try {
-    return gunzipSync(packed, { maxOutputLength: METADATA_SCRIPT_BYTES_MAX });
-  } catch (error) {
-    throw new GraphkeepError(
-      'GK_ARTIFACT_CORRUPT',
-      `${artifact.file.path}: its metadata script cannot be decompressed`,
-      {
-        cause: error,
-      },
-    );
-  }
 }
 
 /** graphkeep writes the script; the user runs it, since it needs a running server and a password. */
@@ -215,7 +201,6 @@ async function writeMetadataScript(
   const path = join(directory, 'restore_metadata.cypher');
   await makeOwnedFolder(directory, ownership);
   // Password hashes are in it: nobody else may read it, not for a moment.
-  await writeFile(path, script, { mode: 0o600 });
-  await own(path, ownership, 0o600);
+  await replaceFile(path, script, (partialPath) => own(partialPath, ownership, 0o600));
   return path;
 }

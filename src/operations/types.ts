@@ -47,6 +47,8 @@ export interface BackupOptions extends ArtifactForm, OperationContext {
   readonly preferDifferentialAsParent?: boolean;
   /** Upper bound of the rate at which files are read; none when absent. */
   readonly rateBytesPerSecond?: number;
+  /** Script of users and roles that the artifact carries in its head (metadata.ts); a secret. */
+  readonly metadataScript?: string;
 }
 
 /** A full backup that may stand for an earlier moment: of a database that was restored and recovered for it. */
@@ -125,6 +127,8 @@ export interface RestoreOptions extends ChainRequest {
   readonly overwriteDestination: boolean;
   /** `server.directories.script.root`; `scripts` beside the databases folder when absent. */
   readonly scriptsDirectory?: string;
+  /** Of a database that is restored together with `system`, which has the users themselves. */
+  readonly withoutMetadataScript?: boolean;
 }
 
 export interface RestoreResult {
