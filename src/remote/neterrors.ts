@@ -1,0 +1,87 @@
+/**
+ * What a failed connection says about its cause. Somebody whose backup does not run wants to know which of name, port, TLS,
+ * certificate, token or Neo4j is at fault, not that a socket hung up.
+ */
+import { type ErrorCode, GraphkeepError } from '../errors.ts';
+
+const NOT_THE_SAME_TLS = 'the two sides do not speak the same TLS, or one speaks none';
+const REFUSED_CERTIFICATE = 'the server does not accept the certificate of this side, or there is none';
+
+/** Errors of Node and OpenSSL by code. What the other side told in an alert has a code of its own. */
+const CODES: readonly (readonly [RegExp, ErrorCode, string])[] = [
+  [/^(ENOTFOUND|EAI_\w+)$/, 'GK_HOST_UNKNOWN', 'the name of the host cannot be resolved'],
+  [/^ECONNREFUSED$/, 'GK_UNREACHABLE', 'nothing listens there'],
+  [
+    /^(EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL|EHOSTDOWN|ENETDOWN)$/,
+    'GK_UNREACHABLE',
+    'there is no way to that host',
+  ],
+  [/^ETIMEDOUT$/, 'GK_UNREACHABLE', 'nothing answers'],
+  [/^CERT_HAS_EXPIRED$/, 'GK_CERTIFICATE', 'the certificate of the server has expired'],
+  [/^CERT_NOT_YET_VALID$/, 'GK_CERTIFICATE', 'the certificate of the server is not valid yet'],
+  [/^CERT_REVOKED$/, 'GK_CERTIFICATE', 'the certificate of the server was revoked'],
+  [
+    /^ERR_TLS_CERT_ALTNAME_INVALID$/,
+    'GK_CERTIFICATE',
+    'the certificate of the server is for another host name',
+  ],
+  [
+    /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(GET|VERIFY)_\w+|CERT_\w+|INVALID_CA|CRL_\w+)$/,
+    'GK_CERTIFICATE',
+    'the certificate of the server is not trusted here',
+  ],
+  [
+    /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|CERTIFICATE_\w+|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE)$/,
+    'GK_CERTIFICATE',
+    REFUSED_CERTIFICATE,
+  ],
+  [/^(ERR_SSL_\w+|EPROTO)$/, 'GK_TLS', NOT_THE_SAME_TLS],
+];
+
+/** A server that speaks TLS complains about a request without it in records of these types. */
+const TLS_ALERT = 0x15;
+const TLS_HANDSHAKE = 0x16;
+
+/** `undefined` when the connection broke without saying why, which is worth another try. */
+export function causeOfFailure(error: unknown, address: string): GraphkeepError | undefined {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const known = code.startsWith('HPE_')
+    ? causeOfStrangeAnswer(error)
+    : CODES.find(([pattern]) => pattern.test(code));
+  if (known === undefined) return undefined;
+  // A host with several addresses fails with one error for all, which has no message of its own.
+  const detail = error instanceof Error && error.message !== '' ? error.message : code;
+  return new GraphkeepError(known[1], `cannot talk to ${address}: ${known[2]} (${detail})`, { cause: error });
+}
+
+/** What came is no HTTP. */
+function causeOfStrangeAnswer(error: unknown): readonly [RegExp, ErrorCode, string] {
+  const packet = error instanceof Error && 'rawPacket' in error ? error.rawPacket : undefined;
+  const first = packet instanceof Uint8Array ? packet[0] : undefined;
+  if (first === TLS_ALERT || first === TLS_HANDSHAKE) return [/^HPE_/, 'GK_TLS', NOT_THE_SAME_TLS];
+  return [/^HPE_/, 'GK_PROTOCOL', 'what listens there is no graphkeep server'];
+}
+
+/**
+ * At the first contact: a connection that ends without a word is how Node turns away a certificate, and plain HTTP where
+ * TLS is spoken. Later on it is a network that broke, and asked again.
+ * @returns the error to be told, the same one when it says more
+ */
+export function causeOfFirstBreak(error: unknown, address: string, speaksTls: boolean): unknown {
+  const cause = error instanceof GraphkeepError ? error.cause : undefined;
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+  // With TLS 1.2, OpenSSL has one alert for a missing certificate and for ciphers that do not meet.
+  const isRefused =
+    cause instanceof Error && code === 'EPROTO' && /alert handshake failure/.test(cause.message);
+  if (!isRefused && code !== 'ECONNRESET' && code !== 'EPIPE') return error;
+  const why = speaksTls
+    ? `${REFUSED_CERTIFICATE}; its log says more`
+    : 'it may speak TLS, and this side speaks none';
+  const text = isRefused ? 'broke off the handshake' : 'closed the connection without an answer';
+  return new GraphkeepError(speaksTls ? 'GK_CERTIFICATE' : 'GK_TLS', `${address} ${text}: ${why}`, { cause });
+}
+
+/** Codes that a server which restarts, or a network that comes back, makes go away. */
+export function mayPass({ code }: GraphkeepError): boolean {
+  return code === 'GK_UNREACHABLE' || code === 'GK_HOST_UNKNOWN' || code === 'GK_CONNECTION_LOST';
+}
