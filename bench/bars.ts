@@ -16,6 +16,8 @@ export interface Bar {
   readonly verdict: 'met' | 'missed' | 'not measured';
 }
 
+export const OVER_LOOPBACK = 'graphkeep backup over loopback';
+export const OVER_TLS = 'graphkeep backup over loopback, TLS';
 const MEMORY_MAX_MIB = 256;
 const SMALL_DIFFERENTIAL = 'differential, 1 MiB of log, store as it is';
 const LONG_DIFFERENTIAL = 'differential, 5 GiB of log';
@@ -51,6 +53,9 @@ export function barsOf(measured: readonly Measured[], windows: readonly EffectWi
       6,
     ),
     barOf('inspect, faster than load --info', divide(infoMs, wall('graphkeep inspect')), 'atLeast', 20),
+    ...[OVER_LOOPBACK, OVER_TLS].map((name) =>
+      barOf(`${name}, time of the local one`, divide(wall(name), wall('graphkeep backup')), 'atMost', 1.3),
+    ),
     barOf('memory of backup, MiB', peakMib(measured, 'graphkeep backup'), 'atMost', MEMORY_MAX_MIB),
     barOf('memory of restore, MiB', peakMib(measured, 'graphkeep restore'), 'atMost', MEMORY_MAX_MIB),
     barOf('differential of 1 MiB of log, seconds', seconds(wall(SMALL_DIFFERENTIAL)), 'atMost', 1),

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [--scale=1] [--runs=3] [--neo4j=5.26] [--only=stock,tar,graphkeep,log,differential,server]`: graphkeep beside
+ * `npm run bench -- [--scale=1] [--runs=3] [--neo4j=5.26] [--only=stock,tar,graphkeep,remote,log,differential,server]`: graphkeep beside
  * the stock tools and beside tar with zstd, on one store, in one run, in turn; then the numbers to reach. All raw
  * figures go to `.bench/<date>.json`.
  */
@@ -10,15 +10,23 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { formatBytes } from '../src/cli/render.ts';
 import { ensureDistribution, LINES, type Line } from '../test/real/harness/distribution.ts';
-import { type Bar, barsOf, type Measured } from './bars.ts';
+import { type Bar, barsOf, type Measured, OVER_LOOPBACK, OVER_TLS } from './bars.ts';
 import { differentialTasks } from './differential.ts';
 import { type EffectWindow, measureEffect } from './effect.ts';
 import { killRunning, measure, measuredBy, median, type Sample, settleDisk } from './measure.ts';
+import { type BackupServer, startPlainServer, startTlsServer } from './remote.ts';
 import type { LogScan } from './scanlogs.ts';
 import { BENCH_FOLDER, type BenchStore, ensureStore, folderBytes } from './store.ts';
-import { missingTarTools, prepareWorkplace, type Task, tasksOf, type Workplace } from './tasks.ts';
+import {
+  missingTarTools,
+  prepareWorkplace,
+  remoteTasks,
+  type Task,
+  tasksOf,
+  type Workplace,
+} from './tasks.ts';
 
-const GROUPS = ['stock', 'tar', 'graphkeep', 'log', 'differential', 'server'] as const;
+const GROUPS = ['stock', 'tar', 'graphkeep', 'remote', 'log', 'differential', 'server'] as const;
 
 interface Options {
   readonly line: Line;
@@ -206,7 +214,10 @@ async function runBench(options: Options, folder: string): Promise<void> {
   }
   const tasks = await tasksOf(place, options.groups);
   if (options.groups.has('differential')) tasks.push(...(await differentialTasks(store, folder, say)));
+  const servers = options.groups.has('remote') ? await startServers(place, folder) : {};
+  tasks.push(...remoteTasks(place, servers));
   const raws = await measureInTurn(tasks, options.runs);
+  for (const server of Object.values(servers)) await server.stop();
   const measured = await summarize(raws);
   say();
   printMeasured(measured);
@@ -226,6 +237,13 @@ async function runBench(options: Options, folder: string): Promise<void> {
     windows,
     bars,
   });
+}
+
+async function startServers(place: Workplace, folder: string): Promise<Record<string, BackupServer>> {
+  return {
+    [OVER_LOOPBACK]: await startPlainServer(place.source),
+    [OVER_TLS]: await startTlsServer(place.source, join(folder, 'tls')),
+  };
 }
 
 async function writeResult(result: object): Promise<void> {

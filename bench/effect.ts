@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Load, prepareSchema, startLoad } from '../test/real/harness/load.ts';
 import { createHome, type Home, killOnExit, type Server, startServer } from '../test/real/harness/server.ts';
 import { median, run } from './measure.ts';
+import { startPlainServer } from './remote.ts';
 import { graphkeep, type Workplace } from './tasks.ts';
 
 const WARM_UP_MS = 15_000;
@@ -19,11 +20,14 @@ const LOAD = { writers: 16, batchWriters: 2, batchSize: 10, vector: false };
 
 export interface Condition {
   readonly name: string;
+  /** Through a backup server, which is what then reads beside the database. */
+  readonly remote?: boolean;
   readonly args: readonly string[];
 }
 
 export const CONDITIONS: readonly Condition[] = [
   { name: 'backups back to back', args: [] },
+  { name: 'over the backup server', args: [], remote: true },
   { name: 'with --limit-rate=20M', args: ['--limit-rate=20M'] },
 ];
 
@@ -61,13 +65,18 @@ async function measureWindows(
   runs: number,
   say: (text: string) => void,
 ): Promise<EffectWindow[]> {
+  const backupServer = await startPlainServer(home);
   const load = startLoad(server, LOAD);
   await sleep(WARM_UP_MS);
   const windows: EffectWindow[] = [];
   let before = await throughputOf(load);
   for (let number = 0; number < runs * CONDITIONS.length; number++) {
     const condition = CONDITIONS[number % CONDITIONS.length]!;
-    const backups = startBackups(home, join(folder, 'under-load'), condition);
+    const backups = startBackups(
+      condition.remote ? backupServer.clientArgs : [`--neo4j-home=${home.dir}`],
+      join(folder, 'under-load'),
+      condition,
+    );
     const during = await throughputOf(load);
     const backupsFinished = await backups.stop();
     const after = await throughputOf(load);
@@ -84,6 +93,7 @@ async function measureWindows(
     before = after;
   }
   await load.stop();
+  await backupServer.stop();
   if (load.errors.length > 0) throw new Error(`the load failed: ${load.errors.map(String).join('; ')}`);
   return windows;
 }
@@ -95,13 +105,17 @@ async function throughputOf(load: Load): Promise<number> {
 }
 
 /** One backup after the other until told to stop; the last one is interrupted as by Ctrl-C. */
-function startBackups(home: Home, folder: string, condition: Condition): { stop(): Promise<number> } {
+function startBackups(
+  source: readonly string[],
+  folder: string,
+  condition: Condition,
+): { stop(): Promise<number> } {
   const interrupt = new AbortController();
   const finished = (async () => {
     for (let backups = 0; ; backups++) {
       await rm(folder, { recursive: true, force: true });
       await mkdir(folder);
-      if (!(await runBackup(home, folder, condition, interrupt.signal))) return backups;
+      if (!(await runBackup(source, folder, condition, interrupt.signal))) return backups;
     }
   })();
   finished.catch(() => undefined); // reported by `stop`
@@ -114,9 +128,14 @@ function startBackups(home: Home, folder: string, condition: Condition): { stop(
 }
 
 /** @returns false when it was interrupted */
-function runBackup(home: Home, folder: string, condition: Condition, signal: AbortSignal): Promise<boolean> {
+function runBackup(
+  source: readonly string[],
+  folder: string,
+  condition: Condition,
+  signal: AbortSignal,
+): Promise<boolean> {
   if (signal.aborted) return Promise.resolve(false);
-  const base = ['database', 'backup', '--type=full', `--neo4j-home=${home.dir}`, `--to-path=${folder}`];
+  const base = ['database', 'backup', '--type=full', ...source, `--to-path=${folder}`];
   const { file, args } = graphkeep(...base, ...condition.args, 'neo4j');
   return new Promise((resolve, reject) => {
     // Both exec what they start, so that the signal below reaches the program itself.

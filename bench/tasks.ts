@@ -1,18 +1,19 @@
 /** What is measured on the stopped database, each as a whole process: stock tools, tar with zstd, and graphkeep. */
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { cp, mkdir, readdir, rm, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Distribution, ensureDistribution } from '../test/real/harness/distribution.ts';
 import { createHome, type Home } from '../test/real/harness/server.ts';
 import { type Command, run } from './measure.ts';
-import type { BenchStore } from './store.ts';
+import { BENCH_FOLDER, type BenchStore } from './store.ts';
 
-const PROGRAM = fileURLToPath(new URL('../bin/graphkeep', import.meta.url));
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const SCAN_SCRIPT = fileURLToPath(new URL('./scanlogs.ts', import.meta.url));
+const PACKAGE_FOLDER = join(BENCH_FOLDER, 'package');
 /** The level that graphkeep compresses with by default. */
 const ZSTD_LEVEL = 1;
 
-export type Group = 'stock' | 'tar' | 'graphkeep' | 'log' | 'differential';
+export type Group = 'stock' | 'tar' | 'graphkeep' | 'remote' | 'log' | 'differential';
 
 export interface Task {
   readonly name: string;
@@ -37,6 +38,7 @@ export interface Workplace {
 }
 
 export async function prepareWorkplace(store: BenchStore, folder: string): Promise<Workplace> {
+  await buildPackage();
   const { line } = store.home;
   const place = {
     source: store.home,
@@ -55,8 +57,19 @@ export async function prepareWorkplace(store: BenchStore, folder: string): Promi
   return place;
 }
 
+/** The program as a user has it: built, and laid out as the package is. */
 export function graphkeep(...args: string[]): Command {
-  return { file: PROGRAM, args };
+  return { file: join(PACKAGE_FOLDER, 'bin', 'graphkeep'), args };
+}
+
+async function buildPackage(): Promise<void> {
+  await run({ file: 'npm', args: ['run', '--silent', 'build'], cwd: ROOT });
+  await rm(PACKAGE_FOLDER, { recursive: true, force: true });
+  await mkdir(PACKAGE_FOLDER, { recursive: true });
+  for (const name of ['bin', 'dist', 'package.json']) {
+    await cp(join(ROOT, name), join(PACKAGE_FOLDER, name), { recursive: true });
+  }
+  await symlink(join(ROOT, 'node_modules'), join(PACKAGE_FOLDER, 'node_modules'));
 }
 
 function home(of: Home): string {
@@ -195,6 +208,19 @@ function graphkeepTasks({ source, target, artifacts }: Workplace): Task[] {
       prepare: nothing,
     },
   ];
+}
+
+/** @param servers by the name that their task gets */
+export function remoteTasks(
+  { artifacts }: Workplace,
+  servers: Readonly<Record<string, { readonly clientArgs: readonly string[] }>>,
+): Task[] {
+  return Object.entries(servers).map(([name, { clientArgs }]) => ({
+    name,
+    group: 'remote',
+    command: graphkeep('database', 'backup', ...clientArgs, `--to-path=${artifacts}`, '--type=full', 'neo4j'),
+    prepare: () => emptyFolder(artifacts),
+  }));
 }
 
 function logTasks({ source }: Workplace): Task[] {

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Command, Option } from 'commander';
 import type { RetentionPolicy } from '../chain/retention.ts';
-import type { GraphkeepError } from '../errors.ts';
+import { asGraphkeepError, type GraphkeepError } from '../errors.ts';
 import type { ExpireDatabaseResult, ExpireOptions, ExpireResult } from '../operations/expire.ts';
 import type { ArtifactSummary } from '../operations/types.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
@@ -19,7 +19,6 @@ import {
 import { requireFolder } from './paths.ts';
 import { createProgress } from './progress.ts';
 import {
-  asGraphkeepError,
   countOf,
   errorFields,
   formatBytes,

@@ -6,6 +6,11 @@ import { isEmptyDifferential, newestFirst } from '../chain/summary.ts';
 import type { ArtifactSummary, ChainOverview, InspectResult } from '../operations/types.ts';
 import { type CliContext, type CommandOutcome, writeLine } from './context.ts';
 import {
+  isConfigurationArtifact,
+  printConfiguration,
+  printConfigurationsOf,
+} from './inspectconfiguration.ts';
+import {
   addCommonOptions,
   booleanOption,
   choiceOption,
@@ -82,7 +87,9 @@ export async function printInspection(
 ): Promise<number> {
   const { inspectArtifacts, inspectLatestChain } = await import('../operations/inspect.ts');
   const absolutePath = path.resolve(backupPath);
-  await isFolder(absolutePath, 'the path');
+  const inFolder = await isFolder(absolutePath, 'the path');
+  if (!inFolder && isConfigurationArtifact(absolutePath))
+    return printConfiguration(absolutePath, view.json, context);
   if (view.latestChain === true) {
     const artifacts = await inspectLatestChain(absolutePath, view.database);
     printResult({ artifacts, unreadable: [], chains: [] }, view, context);
@@ -95,6 +102,8 @@ export async function printInspection(
     chains: view.latestBackup === true ? [] : chains.filter((chain) => isWanted(chain, view)),
   };
   printResult(shown, view, context);
+  const wholeFolder = inFolder && !view.json && view.latestBackup !== true && view.database === undefined;
+  if (wholeFolder) await printConfigurationsOf(absolutePath, context);
   return 0;
 }
 

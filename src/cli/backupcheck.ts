@@ -9,6 +9,8 @@ import { requireFolder } from './paths.ts';
 import type { Afterwards, WorkContext } from './work.ts';
 
 export interface CheckedBackup extends BackupResult {
+  /** How many users and roles the artifact carries in its head. */
+  readonly metadata?: { readonly userCount: number; readonly roleCount: number };
   readonly consistency?: {
     readonly consistent: boolean;
     readonly reportPath: string | undefined;
@@ -23,12 +25,12 @@ interface CheckPlaces {
 
 /** Asks for all that the check needs before the backup begins: hours later would be too late to say that it lacks. */
 export async function prepareCheck(
-  installation: Installation,
+  installation: Installation | undefined,
   targetDirectory: string,
   places: CheckPlaces,
   context: CliContext,
 ): Promise<(result: CheckedBackup, context: WorkContext) => Promise<Afterwards<CheckedBackup>>> {
-  const { home } = installation;
+  const home = installation?.home;
   const { findStockNeo4j } = await import('../neo4j/stock.ts');
   const stock = home === undefined ? undefined : await findStockNeo4j(home, context.environment);
   if (stock === undefined) {

@@ -14,8 +14,10 @@ export interface CliContext {
   readonly stdout: OutputStream;
   readonly stderr: OutputStream;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Open files behind standard input and output, for a tool of Neo4j that reads or writes bytes there itself. */
+  readonly descriptors: { readonly input: number; readonly output: number };
   /** Starts to watch for signals; called once, by a command that does work. */
-  watchSignals(): SignalWatch;
+  watchSignals(onHangUp?: () => void): SignalWatch;
   /** Gives way to other processes, for good. */
   lowerPriority(): void;
 }

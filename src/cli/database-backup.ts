@@ -1,15 +1,21 @@
 /** `database backup`: options → which databases of which installation → one artifact each. */
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import {
-  type Installation,
-  installationFromPaths,
-  openInstallation,
-  selectDatabases,
-} from '../neo4j/installation.ts';
-import type { BackupType } from '../operations/types.ts';
+import { asGraphkeepError } from '../errors.ts';
+import type { ConfigurationBackup } from '../operations/configurationbackup.ts';
+import type { BackupOptions, BackupType } from '../operations/types.ts';
 import { printInspection } from './backup-inspect.ts';
 import { type CheckedBackup, prepareCheck } from './backupcheck.ts';
+import {
+  addConfigurationOptions,
+  addIncludePlugins,
+  type ConfigurationOptions,
+  checkConfigurationOptions,
+  configurationItem,
+  renderConfiguration,
+} from './backupconfiguration.ts';
+import { addMetadataOptions, checkMetadataOptions, metadataLine } from './backupmetadata.ts';
+import { openSources, type SelectedSource, type SourceOptions } from './backupsource.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
   addCommonOptions,
@@ -21,20 +27,16 @@ import {
   refusal,
   refusedOption,
   refusedSwitch,
-  requirePair,
   usageError,
 } from './options.ts';
 import { requireFolder } from './paths.ts';
+import { addRemoteOptions } from './remoteoptions.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
-import { type WorkItem, workAndReport } from './work.ts';
+import { type WorkContext, type WorkItem, workAndReport } from './work.ts';
 
-interface BackupCommandOptions {
+export interface BackupCommandOptions extends SourceOptions, ConfigurationOptions {
   toPath?: string;
   inspectPath?: string;
-  fromPathData?: string;
-  fromPathTxn?: string;
-  neo4jHome?: string;
-  additionalConfig?: string;
   type: BackupType;
   preferDiffAsParent: boolean;
   fallbackToFull: boolean;
@@ -49,6 +51,9 @@ interface BackupCommandOptions {
   verbose: boolean;
 }
 
+/** What one item of a run comes to. */
+export type BackedUp = CheckedBackup | ConfigurationBackup;
+
 const KINDS: Readonly<Record<BackupType, string>> = { AUTO: '', DIFF: 'differential ', FULL: 'full ' };
 const COMPRESSION_LEVEL_DEFAULT = 1;
 const COMPRESSION_LEVEL_MAX = 19;
@@ -60,7 +65,12 @@ Examples:
   $ graphkeep database backup --to-path=/backups --type=full    not only what is new since the last one
   $ graphkeep database backup --to-path=/backups neo4j system   with NEO4J_HOME set
   $ graphkeep database backup --from-path-data=/data/databases --from-path-txn=/data/transactions --to-path=/backups
+  $ graphkeep database backup --to-path=/backups --include-metadata=users=anna,ben    not all users
+  $ graphkeep database backup --neo4j-home=/var/lib/neo4j --to-path=/backups --include-configuration '*'
   $ graphkeep database backup --inspect-path=/backups           what is there
+
+An artifact carries the users of the server with their encrypted passwords, unless --include-metadata=none is
+given; roles and privileges (Enterprise) as well when --bolt-address says where they are asked for.
 
 Neo4j may run and be written to during the backup, which runs at a low processor priority to leave the
 server its share; --limit-rate spares its disks. Exit status: 0 when all went well; for one database
@@ -74,12 +84,18 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
     .description(
       'Backs up databases of the Neo4j on this host while it runs (or when it is stopped): one artifact each.',
     )
-    .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)")
+    .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)");
+  addBackupOptions(command, { wholeDbms: false }).addHelpText('after', EXAMPLES);
+  command.action(async (names: string[], options: BackupCommandOptions) => {
+    outcome.exitStatus = await runBackup(names, options, context);
+  });
+}
+
+/** For all databases by name there are neither folders of databases nor anything to be inspected. */
+export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: boolean }): Command {
+  if (!wholeDbms) addPathOptions(command);
+  command
     .addOption(pathOption('--to-path <folder>', 'Existing folder for the artifacts'))
-    .addOption(
-      pathOption('--from-path-data <folder>', 'Folder that holds the databases, instead of a Neo4j home'),
-    )
-    .addOption(pathOption('--from-path-txn <folder>', 'Folder that holds their transaction logs'))
     .addOption(typeOption())
     .addOption(
       booleanOption(
@@ -112,14 +128,23 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
     .addOption(
       pathOption('--temp-path <folder>', 'Where the check unpacks the database (default: --to-path)'),
     )
-    .addOption(pathOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'))
     .addOption(choiceOption('--format', 'Form of the output', ['TEXT', 'JSON'], 'TEXT'));
+  if (wholeDbms) addIncludePlugins(command);
+  else addConfigurationOptions(command);
+  addRemoteOptions(command);
+  addMetadataOptions(command);
   addInstallationOptions(command);
   addRefusedOptions(command);
-  addCommonOptions(command).addHelpText('after', EXAMPLES);
-  command.action(async (names: string[], options: BackupCommandOptions) => {
-    outcome.exitStatus = await runBackup(names, options, context);
-  });
+  return addCommonOptions(command);
+}
+
+function addPathOptions(command: Command): void {
+  command
+    .addOption(
+      pathOption('--from-path-data <folder>', 'Folder that holds the databases, instead of a Neo4j home'),
+    )
+    .addOption(pathOption('--from-path-txn <folder>', 'Folder that holds their transaction logs'))
+    .addOption(pathOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'));
 }
 
 function typeOption(): Option {
@@ -146,33 +171,12 @@ function compressionLevelOption(): Option {
 }
 
 function addRefusedOptions(command: Command): void {
-  const fromServer = 'this version backs up the files of a Neo4j on this host, not over the network';
   const noRecovery =
     'no recovery runs during a backup; Neo4j recovers at the first start of the restored database';
   command
-    .addOption(includeMetadataOption())
     .addOption(skipRecoveryOption(noRecovery))
-    .addOption(
-      refusedOption('--from', fromServer, 'run graphkeep on the host of Neo4j, with --neo4j-home=<folder>'),
-    )
     .addOption(refusedOption('--pagecache', `it sizes the recovery of the backup, and ${noRecovery}`))
-    .addOption(refusedSwitch('--parallel-recovery', noRecovery))
-    .addOption(refusedSwitch('--parallel-download', fromServer))
-    .addOption(refusedSwitch('--remote-address-resolution', fromServer));
-}
-
-function includeMetadataOption(): Option {
-  return new Option('--include-metadata <value>')
-    .choices(['none'])
-    .argParser((value: string) => {
-      if (value.toLowerCase() === 'none') return 'none';
-      throw refusal(
-        `--include-metadata=${value}`,
-        'users and roles live in the system database and are not put into the artifact of another one',
-        'use --include-metadata=none, and back up the database system as well',
-      );
-    })
-    .hideHelp();
+    .addOption(refusedSwitch('--parallel-recovery', noRecovery));
 }
 
 function skipRecoveryOption(reason: string): Option {
@@ -185,10 +189,14 @@ function skipRecoveryOption(reason: string): Option {
     .hideHelp();
 }
 
-async function runBackup(
+/** How the results of a run are told; that of `dbms backup` differs. */
+const REPORT = { render: renderBackedUp, done: 'databases backed up' };
+
+export async function runBackup(
   names: string[],
   options: BackupCommandOptions,
   context: CliContext,
+  report: { render: (result: BackedUp) => string; done: string } = REPORT,
 ): Promise<number> {
   const json = options.format === 'JSON';
   if (options.inspectPath !== undefined) {
@@ -196,46 +204,76 @@ async function runBackup(
     return printInspection(options.inspectPath, { json }, context);
   }
   refuseWithoutCheck(options);
+  checkMetadataOptions(options);
+  checkConfigurationOptions(options);
   const targetDirectory = await requireTarget(options.toPath);
   const compressionLevel = chooseLevel(options);
-  const installation = await openSource(options, context);
-  const selected = await selectDatabases(installation, names.length === 0 ? ['neo4j'] : names);
+  const places = { ...options, temporaryDirectory: targetDirectory };
+  const sources = await openSources(names.length === 0 ? ['neo4j'] : names, places, context, !json);
   const checker = options.checkConsistency
-    ? await prepareCheck(installation, targetDirectory, options, context)
+    ? await prepareCheck(sources.installation, targetDirectory, options, context)
     : undefined;
   context.lowerPriority();
-  const items = selected.map(
-    ({ name, error }): WorkItem<CheckedBackup> => ({
-      subject: name,
-      async run({ signal, progress }) {
-        if (error !== undefined) throw error;
-        if (!json) writeLine(context.stderr, `Doing ${KINDS[options.type]}backup of database '${name}'...`);
-        const { backupDatabase } = await import('../operations/backup.ts');
-        return await backupDatabase(installation.folders(name), {
-          targetDirectory,
-          type: options.type,
-          fallbackToFull: options.fallbackToFull,
-          preferDifferentialAsParent: options.preferDiffAsParent,
-          compress: options.compress,
-          compressionLevel,
-          keepFailed: options.keepFailed,
-          ...(options.limitRate === undefined ? {} : { rateBytesPerSecond: options.limitRate }),
-          signal,
-          listener: progress,
-        });
+  const form = {
+    targetDirectory,
+    type: options.type,
+    fallbackToFull: options.fallbackToFull,
+    preferDifferentialAsParent: options.preferDiffAsParent,
+    compress: options.compress,
+    compressionLevel,
+    keepFailed: options.keepFailed,
+    ...(options.limitRate === undefined ? {} : { rateBytesPerSecond: options.limitRate }),
+  };
+  const items: WorkItem<BackedUp>[] = sources.selected.map(
+    (source): WorkItem<CheckedBackup> => ({
+      subject: source.name,
+      async run(work) {
+        if (!json)
+          writeLine(context.stderr, `Doing ${KINDS[options.type]}backup of database '${source.name}'...`);
+        return backUp(source, form, work);
       },
       ...(checker === undefined ? {} : { afterwards: checker }),
     }),
   );
-  return await workAndReport(items, {
-    context,
-    json,
-    verbose: isVerbose(options, context),
-    doing: 'back up the database',
-    done: 'databases backed up',
-    jsonKey: 'backups',
-    render: renderBackup,
-  });
+  if (options.includeConfiguration === true)
+    items.push(configurationItem(sources, options, targetDirectory, { context, talk: !json }));
+  try {
+    return await workAndReport(items, {
+      context,
+      json,
+      verbose: isVerbose(options, context),
+      doing: 'back up the database',
+      jsonKey: 'backups',
+      ...report,
+    });
+  } finally {
+    sources.close();
+  }
+}
+
+async function backUp(
+  source: SelectedSource,
+  form: BackupOptions,
+  { signal, progress }: WorkContext,
+): Promise<CheckedBackup> {
+  const startedMs = performance.now();
+  try {
+    const { backupFrom } = await import('../operations/backup.ts');
+    const opened = await source.open();
+    const metadata = await source.readMetadata({ signal, progress });
+    const script = metadata === undefined ? {} : { metadataScript: metadata.text };
+    const result = await backupFrom(opened, { ...form, ...script, signal, listener: progress });
+    const { kind, durationMs, artifactBytes } = result;
+    await source.report({ succeeded: true, kind, durationMs, artifactBytes });
+    if (metadata === undefined) return result;
+    const { userCount, roleCount } = metadata;
+    return { ...result, metadata: { userCount, roleCount } };
+  } catch (error) {
+    const { code: errorCode } = asGraphkeepError(error, 'back up the database');
+    const durationMs = Math.round(performance.now() - startedMs);
+    await source.report({ succeeded: false, kind: 'full', durationMs, artifactBytes: 0, errorCode });
+    throw error;
+  }
 }
 
 /** Only the check unpacks anything or writes a report; without it the two would be silently ignored. */
@@ -276,36 +314,8 @@ function chooseLevel(options: BackupCommandOptions): number {
   return options.compressionLevel;
 }
 
-async function openSource(options: BackupCommandOptions, context: CliContext): Promise<Installation> {
-  const byPath = requirePair(
-    { ...options },
-    ['fromPathData', '--from-path-data'],
-    ['fromPathTxn', '--from-path-txn'],
-  );
-  if (!byPath) {
-    return await openInstallation({
-      home: options.neo4jHome,
-      additionalConfig: options.additionalConfig,
-      command: 'backup',
-      environment: context.environment,
-    });
-  }
-  refuseBesidePaths(options, '--from-path-data');
-  return installationFromPaths(options.fromPathData ?? '', options.fromPathTxn ?? '');
-}
-
-/** Two answers to "which folders" contradict each other; neither is silently taken. */
-export function refuseBesidePaths(
-  options: { neo4jHome?: string; additionalConfig?: string },
-  pathOptionName: string,
-): void {
-  if (options.neo4jHome !== undefined)
-    throw usageError(`--neo4j-home and ${pathOptionName} exclude each other`);
-  if (options.additionalConfig !== undefined) {
-    throw usageError(
-      `--additional-config and ${pathOptionName} exclude each other: no configuration is read then`,
-    );
-  }
+function renderBackedUp(result: BackedUp): string {
+  return result.kind === 'configuration' ? renderConfiguration(result) : renderBackup(result);
 }
 
 function renderBackup(result: CheckedBackup): string {
@@ -318,6 +328,7 @@ function renderBackup(result: CheckedBackup): string {
     `  time          ${formatDuration(result.durationMs)}${rateOf(result)}`,
     `  transactions  ${transactionsOf(result)}`,
   ];
+  if (result.metadata !== undefined) lines.push(metadataLine(result.metadata));
   if (result.attempts > 1) lines.push(`  attempts      ${result.attempts}: the server overtook the copy`);
   if (result.leftOut.length > 0)
     lines.push(`  left out      ${result.leftOut.join(', ')} (Neo4j rebuilds them)`);

@@ -4,8 +4,8 @@ import { type Command, Option } from 'commander';
 import { normalizeDatabaseName } from '../neo4j/glob.ts';
 import { type Installation, installationFromPaths, openInstallation } from '../neo4j/installation.ts';
 import type { ChainRequest, RestorePlan, RestoreResult } from '../operations/types.ts';
+import { refuseBesidePaths } from './backupsource.ts';
 import { type CliContext, type CommandOutcome, isVerbose } from './context.ts';
-import { refuseBesidePaths } from './database-backup.ts';
 import {
   addCommonOptions,
   addInstallationOptions,
@@ -262,11 +262,23 @@ function renderRestore(result: RestoreResult, installation: Installation): strin
     `  next          ${nextStep(result.database, installation)}`,
   ];
   if (result.metadataScriptPath !== undefined) {
+    const { metadataScriptPath, database } = result;
     lines.push(
-      `  users, roles  to be applied by hand with cypher-shell -d system: ${result.metadataScriptPath}`,
+      `  users, roles  ${metadataScriptPath}`,
+      '                to be applied by hand when Neo4j runs; it holds password hashes:',
+      `                ${applyCommand(metadataScriptPath, database)}`,
     );
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** As the manual has it. The names of databases and the default paths need no quotes beyond these. */
+function applyCommand(scriptPath: string, database: string): string {
+  return `cat ${shellWord(scriptPath)} | cypher-shell -u <user> -p <password> -a <address> -d system --param "database => '${database}'"`;
+}
+
+function shellWord(text: string): string {
+  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function sourcesOf({ artifactPath, differentialPaths }: RestoreResult): string {

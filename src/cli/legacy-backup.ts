@@ -1,7 +1,7 @@
 /** `backup --backup-dir …`, as in 3.x and 4.x: options → one directory backup for each database, and its check. */
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import { GraphkeepError } from '../errors.ts';
+import { asGraphkeepError, GraphkeepError } from '../errors.ts';
 import { isPattern, normalizeDatabaseName } from '../neo4j/glob.ts';
 import { type Installation, openInstallation, selectDatabases } from '../neo4j/installation.ts';
 import type { DirectoryBackupEvent, DirectoryBackupResult } from '../operations/directorybackup.ts';
@@ -23,7 +23,7 @@ import {
 } from './legacy-options.ts';
 import { booleanOption, pathOption, usageError } from './options.ts';
 import { requireFolder } from './paths.ts';
-import { asGraphkeepError, renderError } from './render.ts';
+import { renderError } from './render.ts';
 import { type WorkContext, type WorkItem, workThrough } from './work.ts';
 
 /** The backup was taken. */

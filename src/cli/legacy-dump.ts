@@ -1,7 +1,8 @@
-/** `dump`, `load` and `copy`, as in 3.x and 4.x. The first two are done by the stock tool of the installation. */
+/** `dump` and `load`, as in 3.x and 4.x, done by the stock tool of the installation. */
 import { rename, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { isatty } from 'node:tty';
 import { type Command, Option } from 'commander';
 import { GraphkeepError } from '../errors.ts';
 import { normalizeDatabaseName } from '../neo4j/glob.ts';
@@ -14,6 +15,8 @@ import { isFolder } from './paths.ts';
 import { type WorkContext, workThrough } from './work.ts';
 
 const SCRATCH_PREFIX = '.graphkeep-dump-';
+/** In place of a path: standard output of `dump`, standard input of `load`. */
+const STREAM = '-';
 
 interface DumpArguments {
   database?: string;
@@ -33,23 +36,19 @@ const DUMP_EXAMPLES = `
 Examples:
   $ graphkeep dump --database=neo4j --to=/dumps/neo4j.dump --neo4j-home=/var/lib/neo4j
   $ graphkeep dump --database=neo4j --to=/dumps
+  $ graphkeep dump --database=neo4j --to=- > /dumps/neo4j.dump
 
-The stock tool of the installation does it; Neo4j must be stopped. Exit status: 0 done, 1 anything else.
+The stock tool of the installation does it; Neo4j must be stopped. With --to=- the dump is all that comes on
+standard output, and no whole one unless the status is 0. Exit status: 0 done, 1 anything else.
 `;
 
 const LOAD_EXAMPLES = `
 Examples:
   $ graphkeep load --from=/dumps/neo4j.dump --database=neo4j --force --neo4j-home=/var/lib/neo4j
   $ graphkeep load --from=/dumps/neo4j.dump --info
+  $ graphkeep load --from=- --database=neo4j --force < /dumps/neo4j.dump
 
 The stock tool of the installation does it; Neo4j must be stopped. Exit status: 0 done, 1 anything else.
-`;
-
-const COPY_EXAMPLES = `
-Examples:
-  $ graphkeep copy --from-database=neo4j --to-database=copy
-
-It is refused: Neo4j Community has no stock copy that graphkeep could run. Exit status: 1.
 `;
 
 export function addLegacyDump(program: Command, context: CliContext, outcome: CommandOutcome): void {
@@ -57,11 +56,12 @@ export function addLegacyDump(program: Command, context: CliContext, outcome: Co
     .command('dump')
     .description('Dumps a stopped database with the stock tool, as in 3.x and 4.x.')
     .addOption(new Option('--database <database>', 'Database (default: the default database)'))
-    .addOption(new Option('--to <path>', 'File to be written, or folder for <database>.dump'));
+    .addOption(new Option('--to <path>', 'File to be written, folder for <database>.dump, or -'));
   addLegacyOptions(command).addHelpText('after', DUMP_EXAMPLES);
   command.action(async (options: DumpArguments) => {
     noteIgnored(command, context);
-    const to = requirePath(options.to, 'to', '--to-stdout');
+    const to = requirePath(options.to, 'to');
+    if (to === STREAM) refuseTerminal(context.descriptors.output, '--to=- writes the dump', '> <file>');
     outcome.exitStatus = await withTool('dump', options, context, (tool) => dump(tool, to));
   });
 }
@@ -70,49 +70,41 @@ export function addLegacyLoad(program: Command, context: CliContext, outcome: Co
   const command = program
     .command('load')
     .description('Loads a dump into a stopped database with the stock tool, as in 3.x and 4.x.')
-    .addOption(new Option('--from <file>', 'Dump'))
+    .addOption(new Option('--from <file>', 'Dump, or - for standard input'))
     .addOption(new Option('--database <database>', 'Database (default: the default database)'))
     .addOption(booleanOption('--force', 'Replace an existing database', false))
     .addOption(booleanOption('--info', 'Only say what the dump holds', false));
   addLegacyOptions(command).addHelpText('after', LOAD_EXAMPLES);
   command.action(async (options: LoadArguments) => {
     noteIgnored(command, context);
-    const from = requirePath(options.from, 'from', '--from-stdin');
+    const from = requirePath(options.from, 'from');
+    if (from === STREAM) refuseTerminal(context.descriptors.input, '--from=- reads a dump', '< <file>');
     outcome.exitStatus = await withTool('load', options, context, (tool) => load(tool, from, options));
   });
 }
 
-export function addLegacyCopy(program: Command): void {
-  program
-    .command('copy')
-    .description('Refused: there is no stock copy in Neo4j Community, and graphkeep has none of its own.')
-    .allowUnknownOption()
-    .allowExcessArguments()
-    .argument('[arguments...]')
-    .addHelpText('after', COPY_EXAMPLES)
-    .action(() => {
-      throw new GraphkeepError('GK_UNSUPPORTED', 'copy is refused: Neo4j Community has no tool for it', {
-        hint: 'for a copy as it is: graphkeep backup, then graphkeep restore under another name',
-      });
-    });
+function requirePath(given: string | undefined, name: string): string {
+  const value = requireOption(given, name);
+  return value === STREAM ? value : path.resolve(parseLocalPath(`--${name}`, value));
 }
 
-/** `-` stands for a stream, whose bytes do not pass through graphkeep. */
-function requirePath(given: string | undefined, name: string, stockOption: string): string {
-  const value = requireOption(given, name);
-  if (value === '-') {
-    throw usageError(
-      `--${name}=- is refused: graphkeep passes on no binary stream`,
-      `use the stock tool itself: neo4j-admin database dump|load ${stockOption}`,
-    );
-  }
-  return path.resolve(parseLocalPath(`--${name}`, value));
+/** Bytes on a terminal help nobody, and nobody types a dump. */
+function refuseTerminal(descriptor: number, what: string, redirection: string): void {
+  if (!isatty(descriptor)) return;
+  throw usageError(`${what}, and this is a terminal`, `use a pipe or a file: ${redirection}`);
+}
+
+/** Which of the streams of graphkeep the tool gets for itself. */
+interface Streams {
+  readonly input?: number;
+  readonly bytesOutput?: number;
 }
 
 interface Tool {
   readonly database: string;
+  readonly descriptors: CliContext['descriptors'];
   /** @throws GK_STOCK_FAILED unless it ends with 0 */
-  run(args: readonly string[]): Promise<void>;
+  run(args: readonly string[], streams?: Streams): Promise<void>;
 }
 
 async function withTool(
@@ -156,12 +148,16 @@ async function makeTool(
   const extra = additional === undefined ? [] : [`--additional-config=${path.resolve(additional)}`];
   return {
     database,
-    run: async (args) => {
+    descriptors: context.descriptors,
+    run: async (args, streams = {}) => {
+      // Where the dump goes, no word may go.
+      const talk = streams.bytesOutput === undefined ? context.stdout : context.stderr;
       const { exitStatus, output } = await runStockTool(stock, [...args, ...extra], {
         home,
         configurationDirectory: findConfigurationDirectory(home, context.environment),
         signal,
-        onOutput: (text) => context.stdout.write(text),
+        onOutput: (text) => talk.write(text),
+        ...streams,
       });
       if (exitStatus === 0) return;
       const lastLine = output.trimEnd().split('\n').at(-1);
@@ -171,7 +167,10 @@ async function makeTool(
 }
 
 /** The stock tool of today writes `<database>.dump` into a folder; a file is got out of one beside it. */
-async function dump({ database, run }: Tool, to: string): Promise<void> {
+async function dump({ database, descriptors, run }: Tool, to: string): Promise<void> {
+  if (to === STREAM) {
+    return run(['database', 'dump', '--to-stdout', database], { bytesOutput: descriptors.output });
+  }
   const toFolder = await isFolderIfAny(to);
   if (toFolder === true) return run(['database', 'dump', `--to-path=${to}`, database]);
   if (toFolder === false) {
@@ -187,14 +186,21 @@ async function dump({ database, run }: Tool, to: string): Promise<void> {
 }
 
 /** It looks for `<database>.dump` in a folder; a link of that name leads to the file. */
-async function load({ database, run }: Tool, from: string, options: LoadArguments): Promise<void> {
+async function load(
+  { database, descriptors, run }: Tool,
+  from: string,
+  options: LoadArguments,
+): Promise<void> {
+  const mode = options.info ? '--info' : `--overwrite-destination=${options.force}`;
+  if (from === STREAM) {
+    return run(['database', 'load', '--from-stdin', mode, database], { input: descriptors.input });
+  }
   if (await isFolder(from, 'the dump')) {
     throw usageError('--from takes a file, not a folder', `give the dump itself, e.g. ${database}.dump`);
   }
   const { withScratch } = await import('../operations/scratch.ts');
   await withScratch(tmpdir(), SCRATCH_PREFIX, async (folder) => {
     await symlink(from, path.join(folder, `${database}.dump`));
-    const mode = options.info ? '--info' : `--overwrite-destination=${options.force}`;
     await run(['database', 'load', `--from-path=${folder}`, mode, database]);
   });
 }

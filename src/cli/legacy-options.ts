@@ -4,6 +4,7 @@
  */
 import os from 'node:os';
 import { type Command, Option } from 'commander';
+import { parseSize } from '../neo4j/values.ts';
 import { type CliContext, writeLine } from './context.ts';
 import { addInstallationOptions, booleanOption, refusal, usageError } from './options.ts';
 
@@ -61,7 +62,6 @@ export function addLegacyOptions(command: Command): Command {
 }
 
 const MEMORY = /^\d{1,9}[kmgt]?$/i;
-const MEMORY_UNITS = ['', 'k', 'm', 'g', 't'];
 
 /** `8m`, as in the settings of Neo4j. */
 export function memoryOption(name: string, description: string): Option {
@@ -74,11 +74,7 @@ export function memoryOption(name: string, description: string): Option {
 }
 
 /** Bytes of a value that `memoryOption` has let through. */
-export function memoryBytes(value: string): number {
-  const unit = value.slice(-1).toLowerCase();
-  const power = Math.max(0, MEMORY_UNITS.indexOf(/\d/.test(unit) ? '' : unit));
-  return Number.parseInt(value, 10) * 1024 ** power;
-}
+export const memoryBytes = (value: string): number => parseSize(value) ?? Number.MAX_SAFE_INTEGER;
 
 /** `20m`; a figure alone is seconds. */
 export function timeoutOption(reason: string): Option {

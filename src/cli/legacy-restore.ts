@@ -175,7 +175,7 @@ function targetName(source: string, options: RestoreArguments): string {
 }
 
 /** On the disk of the databases, where the restored one needs its room anyway. */
-function nearestFolder(folder: string): string {
+export function nearestFolder(folder: string): string {
   let nearest = folder;
   while (!existsSync(nearest)) nearest = path.dirname(nearest);
   return nearest === folder ? path.dirname(folder) : nearest;
@@ -193,6 +193,11 @@ function tell(result: RestoreResult, installation: Installation, context: CliCon
       `note: users and roles are to be applied by hand: ${result.metadataScriptPath}`,
     );
   }
+  tellHowToOpen(database, installation, context);
+}
+
+/** Of a database that a server of Community would not serve as it is configured. */
+export function tellHowToOpen(database: string, installation: Installation, context: CliContext): void {
   if (database === 'system' || database === installation.defaultDatabase) return;
   const setting = `initial.dbms.default_database=${database}`;
   writeLine(context.stderr, `note: Neo4j Community opens it with ${setting}; Enterprise: CREATE DATABASE`);

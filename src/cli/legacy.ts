@@ -6,7 +6,8 @@ import type { Command } from 'commander';
 import type { CliContext, CommandOutcome } from './context.ts';
 import { addLegacyBackup } from './legacy-backup.ts';
 import { addLegacyCheck } from './legacy-check.ts';
-import { addLegacyCopy, addLegacyDump, addLegacyLoad } from './legacy-dump.ts';
+import { addLegacyCopy } from './legacy-copy.ts';
+import { addLegacyDump, addLegacyLoad } from './legacy-dump.ts';
 import { addLegacyPrepareRestore, addLegacyRestore } from './legacy-restore.ts';
 
 export function addLegacyCommands(program: Command, context: CliContext, outcome: CommandOutcome): void {
@@ -15,6 +16,6 @@ export function addLegacyCommands(program: Command, context: CliContext, outcome
   addLegacyCheck(program, context, outcome);
   addLegacyDump(program, context, outcome);
   addLegacyLoad(program, context, outcome);
-  addLegacyCopy(program);
+  addLegacyCopy(program, context, outcome);
   addLegacyPrepareRestore(program, context, outcome);
 }

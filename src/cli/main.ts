@@ -18,13 +18,18 @@ async function main(): Promise<void> {
     stdout: process.stdout,
     stderr: process.stderr,
     environment: process.env,
+    // By number: to ask for `process.stdin` would begin to read what belongs to a tool of Neo4j.
+    descriptors: { input: 0, output: 1 },
     lowerPriority,
-    watchSignals: () =>
-      watchSignals({
-        on: (name, listener) => process.on(name, listener),
-        off: (name, listener) => process.off(name, listener),
-        exit: (status) => process.exit(status),
-      }),
+    watchSignals: (onHangUp) =>
+      watchSignals(
+        {
+          on: (name, listener) => process.on(name, listener),
+          off: (name, listener) => process.off(name, listener),
+          exit: (status) => process.exit(status),
+        },
+        onHangUp,
+      ),
   });
 }
 

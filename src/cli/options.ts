@@ -5,6 +5,7 @@
 import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { GraphkeepError } from '../errors.ts';
+import { parseRate } from '../neo4j/values.ts';
 
 /** `--x[=true|false]`. A class of its own, so that bare ones can be told from options that take the next argument. */
 export class BooleanOption extends Option {}
@@ -68,10 +69,8 @@ export function refusedSwitch(name: string, reason: string, hint?: string): Opti
 /** A rate such as `50M` or `1.5GiB`, in bytes a second; units count by 1024, as in Neo4j's settings. */
 export function rateOption(name: string, description: string): Option {
   return new Option(`${name} <size>`, description).argParser((value: string) => {
-    const [, figure = '', unit = ''] = /^(\d{1,6}(?:\.\d{1,3})?)([kmg]?)(?:i?b)?$/i.exec(value) ?? [];
-    const bytes = Math.round(Number(figure) * 1024 ** ['', 'k', 'm', 'g'].indexOf(unit.toLowerCase()));
-    if (figure === '' || bytes < 1)
-      throw usageError(`${name} takes a size per second such as 50M, not '${value}'`);
+    const bytes = parseRate(value);
+    if (bytes === undefined) throw usageError(`${name} takes a size per second such as 50M, not '${value}'`);
     return bytes;
   });
 }

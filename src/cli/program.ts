@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, type Option } from 'commander';
-import { GraphkeepError } from '../errors.ts';
+import { asGraphkeepError, GraphkeepError } from '../errors.ts';
 import { attachBooleanValues, expandArgumentFiles } from './arguments.ts';
 import { addAggregateBackup, addBackupAggregate } from './backup-aggregate.ts';
 import { addBackupExpire } from './backup-expire.ts';
@@ -15,10 +15,12 @@ import type { CliContext, CommandOutcome } from './context.ts';
 import { addDatabaseBackup } from './database-backup.ts';
 import { addDatabaseInfo } from './database-info.ts';
 import { addDatabaseRestore } from './database-restore.ts';
+import { addDbms } from './dbms.ts';
 import { isLegacyCommandLine } from './legacy-commandline.ts';
 import { EXIT_FAILED } from './legacy-options.ts';
 import { BooleanOption } from './options.ts';
-import { asGraphkeepError, errorFields, renderError, renderJson } from './render.ts';
+import { errorFields, renderError, renderJson } from './render.ts';
+import { addServer } from './server.ts';
 
 const EXAMPLES = `
 Examples:
@@ -26,7 +28,7 @@ Examples:
   $ graphkeep backup inspect /backups
   $ graphkeep database restore --neo4j-home=/var/lib/neo4j --from-path=/backups --overwrite-destination neo4j
 
-Those of neo4j-admin 3.x and 4.x work as well: backup --backup-dir, restore, check-consistency, dump, load.
+Those of neo4j-admin 3.x and 4.x, too: backup --backup-dir, restore, check-consistency, dump, load, copy.
 Arguments can be read from a file: graphkeep @/etc/graphkeep/nightly.args
 Exit status: 0 when all went well; 64 bad usage, 65 damaged artifact, 66 not found, 80 database in use, 81 no
 space left; the documentation lists all. Environment: NEO4J_HOME, NEO4J_CONF, NEO4J_DEBUG.
@@ -133,6 +135,8 @@ export function buildProgram(context: CliContext, outcome: CommandOutcome): Comm
   addBackupAggregate(backup, context, outcome);
   addBackupExpire(backup, context, outcome);
   backup.addHelpText('after', BACKUP_EXAMPLES);
+  addDbms(program, context, outcome);
+  addServer(program, context, outcome);
   addCompletion(program, context);
   return program;
 }

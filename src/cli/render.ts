@@ -1,7 +1,7 @@
 /**
  * Values → text: sizes, durations, tables, JSON, errors. Pure functions; nothing here writes to a stream.
  */
-import { GraphkeepError, wrapSystemError } from '../errors.ts';
+import type { GraphkeepError } from '../errors.ts';
 
 const BYTE_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
@@ -64,16 +64,6 @@ function replaceBigint(_key: string, value: unknown): unknown {
   if (typeof value !== 'bigint') return value;
   const exact = value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER);
   return exact ? Number(value) : value.toString();
-}
-
-/** Whatever was thrown, as the one error class. An error of the operating system keeps its meaning. */
-export function asGraphkeepError(error: unknown, doing: string): GraphkeepError {
-  if (error instanceof GraphkeepError) return error;
-  const ofSystem = error instanceof Error && 'syscall' in error && 'code' in error;
-  if (ofSystem || (error instanceof Error && error.name === 'AbortError'))
-    return wrapSystemError(error, doing);
-  const detail = error instanceof Error ? error.message : String(error);
-  return new GraphkeepError('GK_INTERNAL', `could not ${doing}: ${detail}`, { cause: error });
 }
 
 export interface ErrorFields {

@@ -23,10 +23,15 @@ export interface SignalSource {
   exit(status: number): void;
 }
 
-export function watchSignals(source: SignalSource): SignalWatch {
+/** @param onHangUp what SIGHUP means to a server: to read its files anew; to all others it is an end */
+export function watchSignals(source: SignalSource, onHangUp?: () => void): SignalWatch {
   const controller = new AbortController();
   let received: WatchedSignal | undefined;
   const listener = (name: WatchedSignal): void => {
+    if (name === 'SIGHUP' && onHangUp !== undefined) {
+      onHangUp();
+      return;
+    }
     if (received !== undefined) {
       source.exit(SIGNAL_EXIT_STATUS[name]);
       return;

@@ -3,10 +3,10 @@
  * failure does not keep the rest from being done. It owns the rule for the exit status and the form of the JSON
  * document; what is done to each is the command's.
  */
-import { GraphkeepError } from '../errors.ts';
+import { asGraphkeepError, GraphkeepError } from '../errors.ts';
 import { type CliContext, writeLine } from './context.ts';
 import { createProgress, type Progress } from './progress.ts';
-import { asGraphkeepError, type ErrorFields, errorFields, renderError, renderJson } from './render.ts';
+import { type ErrorFields, errorFields, renderError, renderJson } from './render.ts';
 
 export interface WorkItem<Result> {
   /** Name for people: a database, or a file. */

@@ -2,14 +2,8 @@
  * Takes the safety steps out of a copy of the source, one at a time, and expects the test that guards each to fail.
  * A guard that stays green here guards nothing.
  */
-import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { test } from 'node:test';
-import { temporaryFolder } from '../fixtures/workspace.ts';
+import { type Mutation, noticeEach } from '../fixtures/mutations.ts';
 
-const ROOT = join(import.meta.dirname, '..', '..');
 const COPY = 'test/fault/livecopy.test.ts';
 const SWAP = 'test/fault/swap.test.ts';
 const CHAINS = 'test/unit/chain/chains.test.ts';
@@ -18,16 +12,6 @@ const PROOF = 'test/unit/chain/proof.test.ts';
 const DIFFERENTIAL = 'test/unit/operations/differential.test.ts';
 const RESTORE = 'test/unit/operations/chainrestore.test.ts';
 const VALIDATE = 'test/unit/operations/chainvalidate.test.ts';
-
-interface Mutation {
-  readonly step: string;
-  readonly file: string;
-  readonly from: string;
-  readonly to: string;
-  readonly guard: string;
-  /** Names of the tests that must notice. */
-  readonly pattern: string;
-}
 
 const MUTATIONS: readonly Mutation[] = [
   {
@@ -346,37 +330,4 @@ const MUTATIONS: readonly Mutation[] = [
   },
 ];
 
-for (const mutation of MUTATIONS) {
-  test(`a test notices when this is missing: ${mutation.step}`, (context) => {
-    const copy = temporaryFolder(context);
-    for (const folder of ['src', 'test/fault', 'test/fixtures', 'test/unit']) {
-      cpSync(join(ROOT, folder), join(copy, folder), { recursive: true });
-    }
-    cpSync(join(ROOT, 'package.json'), join(copy, 'package.json'));
-    symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
-    const guard = [
-      '--test',
-      '--test-reporter=spec',
-      `--test-name-pattern=${mutation.pattern}`,
-      join(copy, mutation.guard),
-    ];
-    const run = (): { status: number | null; output: string } => {
-      const { status, stdout, stderr } = spawnSync(process.execPath, guard, {
-        encoding: 'utf8',
-        // A test runner that finds itself inside another one reports to it instead of exiting with a status.
-        env: { ...process.env, NODE_TEST_CONTEXT: undefined },
-      });
-      return { status, output: stdout + stderr };
-    };
-    const path = join(copy, mutation.file);
-    const source = readFileSync(path, 'utf8');
-    assert.equal(source.split(mutation.from).length, 2, `${mutation.file} has changed: adapt the mutation`);
-    writeFileSync(
-      path,
-      source.replace(mutation.from, () => mutation.to),
-    );
-    const broken = run();
-    assert.notEqual(broken.status, 0, `nothing noticed:\n${broken.output}`);
-    assert.match(broken.output, /AssertionError|GraphkeepError/, 'the guard failed for another reason');
-  });
-}
+noticeEach(MUTATIONS);

@@ -3,10 +3,12 @@
  * judged. One server lives through the story; the tests of it build on each other in order.
  */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, stat, symlink, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { listLogFolder } from '../../src/hotcopy/logfolder.ts';
 import { findStockNeo4j } from '../../src/neo4j/stockinstallation.ts';
 import { readDatabaseInfo } from '../../src/operations/info.ts';
@@ -17,6 +19,7 @@ import { ensureDistribution, type Line } from './harness/distribution.ts';
 import { assertVerdict, createJudge, type Judge } from './harness/judge.ts';
 import { prepareSchema, startLoad } from './harness/load.ts';
 import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
+import { PROGRAM, runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
 
 const WRITER_PAUSE_MS = 10;
@@ -28,6 +31,7 @@ const SHORT_RETENTION = { harsh: true };
 /** The processes are short, so that starting them is most of the work. */
 const QUICK_START = '-XX:+UseSerialGC -XX:TieredStopAtLevel=1';
 const NAME = 'graph.db-backup';
+const COPY = ['copy', '--from-database=neo4j', '--to-database=copy'];
 
 interface Story {
   readonly line: Line;
@@ -62,6 +66,8 @@ export function defineLegacyTests(line: Line): void {
     defineOpening(story);
     defineRetention(story);
     defineCheck(story);
+    defineCopy(story);
+    if (line === '5.26') definePipe(story);
   });
 }
 
@@ -237,5 +243,78 @@ function defineCheck(story: Story): void {
     assert.match(await readFile(join(reports, report!), 'utf8'), /ERROR/);
     const left = (await readdir(story.backups)).filter((name) => name.startsWith('.graphkeep'));
     assert.deepEqual(left, []);
+  });
+}
+
+/** What the load left, found by scanning, by an index of trees and by one of Lucene. */
+async function countsOf({ driver }: Server, database: string): Promise<number[]> {
+  const { records } = await driver.executeQuery(
+    `MATCH (n) WITH count(n) AS nodes
+     MATCH ()-[r]->() WITH nodes, count(r) AS relationships
+     MATCH (t:Transfer) USING INDEX t:Transfer(amount) WHERE t.amount >= 0
+     WITH nodes, relationships, count(t) AS byAmount
+     MATCH (t:Transfer) USING INDEX t:Transfer(memo) WHERE t.memo CONTAINS 'a'
+     WITH nodes, relationships, byAmount, count(t) AS byMemo
+     RETURN [nodes, relationships, byAmount, byMemo] AS counts`,
+    {},
+    { database },
+  );
+  return records[0]!.get('counts');
+}
+
+async function assertIndexesOnline({ driver }: Server, database: string): Promise<void> {
+  await driver.executeQuery('CALL db.awaitIndexes(120)', {}, { database });
+  const { records } = await driver.executeQuery('SHOW INDEXES YIELD name, state', {}, { database });
+  assert.ok(records.length > 5);
+  for (const record of records) assert.equal(record.get('state'), 'ONLINE', record.get('name'));
+}
+
+function defineCopy(story: Story): void {
+  test('a copy of the stopped database is one that Neo4j serves under its new name', async () => {
+    await write(story, 50);
+    const running = await cli(COPY, story.environment);
+    assert.equal(running.exitStatus, 1);
+    assert.match(running.stderr, /database neo4j is in use/);
+    const dump = await runProgram(['dump', '--to=-'], story.environment);
+    assert.deepEqual([dump.status, dump.stdout], [1, '']);
+    assert.match(dump.stderr, /error: neo4j-admin ended with 1: /);
+    const counts = await countsOf(story.server, 'neo4j');
+    assert.ok(
+      counts.every((count) => count > 0),
+      String(counts),
+    );
+    await story.server.stop();
+    const run = await cli(COPY, story.environment);
+    assert.equal(run.exitStatus, 0, run.stderr);
+    assert.match(run.stdout, /^Copied database 'neo4j' to 'copy', up to transaction \d+\.\n$/);
+    const extraConf = { 'initial.dbms.default_database': 'copy' };
+    const home = await createHome({ line: story.line, dir: story.home.dir, extraConf });
+    await using server = await startServer(home, { database: 'copy' });
+    assert.deepEqual(await countsOf(server, 'copy'), counts);
+    await assertIndexesOnline(server, 'copy');
+    await server.stop();
+    const again = await cli([...COPY, '--force'], story.environment);
+    assert.match(again.stderr, /database with name \[copy\] already exists/);
+  });
+}
+
+function definePipe(story: Story): void {
+  test('a dump goes through a pipe into the database of another home', async () => {
+    const other = await createHome({ line: story.line, dir: join(story.scratch, 'piped') });
+    await symlink(join(story.home.dir, 'lib'), join(other.dir, 'lib'));
+    const line =
+      'set -o pipefail; "$GRAPHKEEP" dump --database=neo4j --to=- | tee "$SCRATCH/piped.dump" | ' +
+      '"$GRAPHKEEP" load --database=neo4j --from=- --neo4j-home="$OTHER" && ' +
+      '"$GRAPHKEEP" load --database=neo4j --from=- --info < "$SCRATCH/piped.dump"';
+    const variables = { GRAPHKEEP: PROGRAM, OTHER: other.dir, SCRATCH: story.scratch };
+    const env = { ...story.environment, ...variables };
+    const { stdout, stderr } = await promisify(execFile)('bash', ['--norc', '-c', line], { env });
+    assert.match(stdout, /Database: neo4j/, stderr);
+    const [from, to] = [foldersOf(story.home), foldersOf(other)];
+    assert.deepEqual(await readDatabaseInfo(to), await readDatabaseInfo(from));
+    for (const name of ['neostore.nodestore.db', 'neostore.propertystore.db']) {
+      const [left, right] = [from, to].map(({ storeDirectory }) => readFile(join(storeDirectory, name)));
+      assert.ok((await left)!.equals((await right)!), name);
+    }
   });
 }

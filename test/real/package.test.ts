@@ -1,6 +1,6 @@
 /** The installed package: packed, installed in an empty folder with what it depends on, and used. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
@@ -27,6 +27,7 @@ test('npm pack, npm install, backup, validate', (context) => {
   run('npm', ['install', '--no-audit', '--no-fund', join(folder, tarball)], home);
   const program = join(home, 'node_modules', '.bin', 'graphkeep');
   assert.equal(run(program, ['--version'], home).trim(), VERSION);
+  refusesOldNode(join(home, 'node_modules', 'graphkeep', 'dist', 'cli', 'start.js'));
 
   const database = makeDatabase(join(folder, 'data'), '5.26');
   const target = join(folder, 'target');
@@ -46,3 +47,13 @@ test('npm pack, npm install, backup, validate', (context) => {
   const [artifact] = namesIn(target);
   assert.match(run(program, ['backup', 'validate', join(target, artifact ?? '')], home), /OK/);
 });
+
+/** No old Node is at hand: this one says that it is. */
+function refusesOldNode(start: string): void {
+  const claim = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } });`;
+  const run = spawnSync(process.execPath, ['-e', `${claim} import(${JSON.stringify(start)});`], {
+    encoding: 'utf8',
+  });
+  assert.equal(run.status, 69, run.stderr);
+  assert.match(run.stderr, /^error: Node v20\.19\.0 is too old: .*\nhint: install Node 24/);
+}

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-const PROGRAM = fileURLToPath(new URL('../../bin/graphkeep', import.meta.url));
+export const PROGRAM = fileURLToPath(new URL('../../bin/graphkeep', import.meta.url));
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
 
 export interface CommandResult {

@@ -17,7 +17,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['cli'],
   ['server'],
   ['operations'],
-  ['hotcopy'],
+  ['hotcopy', 'remote'],
   ['chain', 'artifact', 'engine', 'neo4j'],
   ['storage'],
   ['formats'],

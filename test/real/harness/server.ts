@@ -144,6 +144,8 @@ export type StartOptions = {
   readonly timeoutMs?: number;
   /** Added after the default JVM flags. */
   readonly javaFlags?: readonly string[];
+  /** Must answer before the server counts as started; `neo4j` when absent. */
+  readonly database?: string;
 };
 
 export type ExitFacts = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
@@ -166,6 +168,7 @@ export type Server = {
   [Symbol.asyncDispose](): Promise<void>;
 };
 
+const START_MS_MAX = 120_000;
 const SERVER_JVM_FLAGS: readonly string[] = ['-Xmx512m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1'];
 
 async function readFrom(path: string, offsetBytes: number): Promise<string> {
@@ -182,7 +185,7 @@ async function waitUntilReady(
   driver: Driver,
   readLog: () => Promise<string>,
   hasExited: () => boolean,
-  timeoutMs: number,
+  { timeoutMs = START_MS_MAX, database = 'neo4j' }: StartOptions,
 ): Promise<void> {
   const deadlineMs = Date.now() + timeoutMs;
   let lastProblem = 'the log has no line "Started."';
@@ -193,7 +196,7 @@ async function waitUntilReady(
     const log = await readLog();
     if (/Started\.\s*$/m.test(log)) {
       try {
-        await driver.executeQuery('RETURN 1', {}, { database: 'neo4j' });
+        await driver.executeQuery('RETURN 1', {}, { database });
         return;
       } catch (error) {
         lastProblem = String(error);
@@ -206,7 +209,7 @@ async function waitUntilReady(
   );
 }
 
-/** Starts the real server of the home's line and waits until a Bolt query on `neo4j` answers. */
+/** Starts the real server of the home's line and waits until a Bolt query on its default database answers. */
 export async function startServer(home: Home, options: StartOptions = {}): Promise<Server> {
   const distribution: Distribution = await ensureDistribution(home.line);
   const startMs = performance.now();
@@ -258,7 +261,7 @@ export async function startServer(home: Home, options: StartOptions = {}): Promi
     disableLosslessIntegers: true,
   });
   try {
-    await waitUntilReady(home, driver, readLog, () => ended !== undefined, options.timeoutMs ?? 120_000);
+    await waitUntilReady(home, driver, readLog, () => ended !== undefined, options);
   } catch (error) {
     child.kill('SIGKILL');
     await driver.close();

@@ -1,7 +1,11 @@
 /** Runs command lines in this process with streams that remember, so that tests see exactly what a user sees. */
+import { openSync } from 'node:fs';
 import type { CliContext, OutputStream } from '../../../src/cli/context.ts';
 import { runCli } from '../../../src/cli/program.ts';
 import type { ArtifactSummary } from '../../../src/operations/types.ts';
+
+/** No terminal, whatever the tests are run in. */
+const NOWHERE = openSync('/dev/null', 'r+');
 
 export interface MemoryStream extends OutputStream {
   text: string;
@@ -33,13 +37,18 @@ export function memoryContext(environment: Record<string, string> = {}): CliCont
     stdout: memoryStream(),
     stderr: memoryStream(),
     environment,
+    descriptors: { input: NOWHERE, output: NOWHERE },
     lowerPriority: () => {},
     watchSignals: () => ({ signal: controller.signal, exitStatus: () => undefined, stop() {} }),
   };
 }
 
-export async function cli(argumentList: string[], environment: Record<string, string> = {}): Promise<CliRun> {
-  const context = memoryContext(environment);
+export async function cli(
+  argumentList: string[],
+  environment: Record<string, string> = {},
+  more: Partial<Pick<CliContext, 'descriptors'>> = {},
+): Promise<CliRun> {
+  const context = { ...memoryContext(environment), ...more };
   const exitStatus = await runCli(argumentList, context);
   return { exitStatus, stdout: context.stdout.text, stderr: context.stderr.text };
 }

@@ -3,14 +3,13 @@ import { describe, test } from 'node:test';
 import { renderArtifacts, selectArtifacts } from '../../../src/cli/backup-inspect.ts';
 import { jsonInfo, renderInfo } from '../../../src/cli/database-info.ts';
 import {
-  asGraphkeepError,
   formatBytes,
   formatDuration,
   renderError,
   renderJson,
   renderTable,
 } from '../../../src/cli/render.ts';
-import { GraphkeepError } from '../../../src/errors.ts';
+import { asGraphkeepError, GraphkeepError } from '../../../src/errors.ts';
 import { artifact } from './harness.ts';
 
 describe('table of artifacts', () => {

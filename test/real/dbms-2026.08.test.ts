@@ -1,0 +1,3 @@
+import { defineDbmsTests } from './dbmssuite.ts';
+
+defineDbmsTests('2026.08');

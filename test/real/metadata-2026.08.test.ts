@@ -1,0 +1,3 @@
+import { defineMetadataTests } from './metadatasuite.ts';
+
+defineMetadataTests('2026.08');

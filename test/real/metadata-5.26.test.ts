@@ -1,0 +1,3 @@
+import { defineMetadataTests } from './metadatasuite.ts';
+
+defineMetadataTests('5.26');

@@ -1,0 +1,3 @@
+import { defineNetworkTests } from './networksuite.ts';
+
+defineNetworkTests('5.26');
