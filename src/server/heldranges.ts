@@ -2,14 +2,20 @@
  * The ranges of one session that are in memory: a bounded number of buffers, each held from the read until the last byte
  * was sent. They are what a client costs the server, however slow it takes its bytes and however often it asks.
  */
+import { storedBytesMax } from '../artifact/frame.ts';
 import { GraphkeepError } from '../errors.ts';
-import { RANGE_BYTES_MAX, SESSION_RANGES_MAX } from '../limits.ts';
+import { FRAME_RAW_BYTES, RANGE_BYTES_MAX, SESSION_RANGES_MAX } from '../limits.ts';
 
 export interface HeldRange {
   readonly content: Buffer;
   /** The bytes have left, or nobody takes them any more. May be called again. */
   readonly release: () => void;
+  /** The same memory with other bytes in it, at most `HELD_BYTES_MAX`. */
+  readonly replace: (bytes: Buffer) => HeldRange;
 }
+
+/** Room for a range, or for a frame that could not be made smaller. */
+const HELD_BYTES_MAX = Math.max(RANGE_BYTES_MAX, storedBytesMax(FRAME_RAW_BYTES));
 
 interface Slot {
   isRead: boolean;
@@ -34,7 +40,7 @@ export class HeldRanges {
     cut: () => void = () => undefined,
   ): Promise<HeldRange> {
     this.#makeRoom();
-    const buffer = this.#free.pop() ?? Buffer.allocUnsafe(RANGE_BYTES_MAX);
+    const buffer = this.#free.pop() ?? Buffer.allocUnsafe(HELD_BYTES_MAX);
     const slot: Slot = {
       isRead: false,
       cut,
@@ -47,11 +53,19 @@ export class HeldRanges {
       const content = buffer.subarray(0, bytes);
       await read(content);
       slot.isRead = true;
-      return { content, release: slot.release };
+      return { content, release: slot.release, replace: (bytes) => this.#replace(slot, buffer, bytes) };
     } catch (error) {
       slot.release();
       throw error;
     }
+  }
+
+  #replace(slot: Slot, buffer: Buffer, bytes: Buffer): HeldRange {
+    const { release } = slot;
+    const replace = (others: Buffer): HeldRange => this.#replace(slot, buffer, others);
+    // Cut off meanwhile: the memory may belong to another answer by now.
+    const content = this.#slots.has(slot) ? buffer.subarray(0, bytes.copy(buffer)) : bytes;
+    return { content, release, replace };
   }
 
   /** Nothing is sent any more. */

@@ -208,7 +208,8 @@ export class Session {
     try {
       const stored = await compressFrame(held.content, level);
       this.sentBytes += stored.length;
-      return { content: stored, release: held.release };
+      // In the place of what it was made from: while it is sent, only one of the two takes memory.
+      return held.replace(stored);
     } catch (error) {
       held.release();
       throw error;

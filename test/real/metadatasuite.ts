@@ -7,12 +7,13 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, before, describe, type TestContext, test } from 'node:test';
 import neo4j, { type Driver } from 'neo4j-driver';
 import { foldersBelow } from '../../src/neo4j/folders.ts';
 import { withGraphOf } from '../../src/operations/graphcopy.ts';
 import { readMetadataScript } from '../../src/operations/metadata.ts';
 import { canonicalNode, describeGraph } from '../fixtures/graphs.ts';
+import { portOf, startProgram } from '../fixtures/serverprocess.ts';
 import type { Line } from './harness/distribution.ts';
 import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
 import { runProgram } from './program.ts';
@@ -118,6 +119,8 @@ export function defineMetadataTests(line: Line): void {
     test('inspect says that they are there, and does not show them', () => inspectIsDiscreet(story));
     test('a later artifact without a transaction knows of later users', () => laterUsers(story));
     test('what is asked for in so many words is had or refused', () => explicitChoices(story));
+    test('a backup server gives the users, and Neo4j says over Bolt where it is', (context) =>
+      overTheNetwork(story, context));
     test('the native reader sees the graph that the server sees', () =>
       sameGraph(story.sourceServer, story.scratch));
     test('what Enterprise keeps beside users', () => likeEnterprise(story));
@@ -166,6 +169,42 @@ async function laterUsers({ source, sourceServer, backups }: Story): Promise<voi
   assert.equal(taken?.kind, 'differential');
   assert.equal(taken?.highestTransaction, 0);
   assert.deepEqual(taken?.metadata, { userCount: 5, roleCount: 0 });
+}
+
+async function overTheNetwork({ source, scratch }: Story, context: TestContext): Promise<void> {
+  const served = startProgram(context, [
+    'server',
+    `--neo4j-home=${source.dir}`,
+    '--listen-address=127.0.0.1:0',
+  ]);
+  const port = await portOf(served);
+  const [target, passwordFile] = [join(scratch, 'over the network'), join(scratch, 'bolt password')];
+  await mkdir(target);
+  await writeFile(passwordFile, `${OLD_ADMIN_PASSWORD}\n`, { mode: 0o600 });
+  const run = await runProgram([
+    ...['database', 'backup', `--from=localhost:${port}`, `--to-path=${target}`, '--format=JSON', 'neo4j'],
+    ...[
+      '--remote-address-resolution',
+      `--bolt-address=${source.boltUri}`,
+      `--bolt-password-file=${passwordFile}`,
+    ],
+  ]);
+  assert.equal(run.status, 0, run.stderr + run.stdout);
+  const { backups } = JSON.parse(run.stdout) as { backups: { artifactPath: string; metadata: unknown }[] };
+  assert.deepEqual(backups[0]!.metadata, { userCount: 5, roleCount: 0 });
+  await writeFile(passwordFile, 'another one\n', { mode: 0o600 });
+  const refused = await runProgram([
+    ...['database', 'backup', `--from=localhost:${port}`, `--to-path=${target}`, 'neo4j'],
+    ...[
+      '--remote-address-resolution',
+      `--bolt-address=${source.boltUri}`,
+      `--bolt-password-file=${passwordFile}`,
+    ],
+  ]);
+  assert.equal(refused.status, 74);
+  assert.match(refused.stderr, /the places of the databases could not be asked for at .*unauthorized/i);
+  served.kill('SIGTERM');
+  assert.equal(await served.ended, 0);
 }
 
 async function explicitChoices({ source, scratch }: Story): Promise<void> {
