@@ -1,10 +1,12 @@
 /** `npm test`: everything, real Neo4j included. Servers and jars are fetched on the first run and kept in a cache. */
 import { ensureDistribution, LINES } from '../test/real/harness/distribution.ts';
+import { prepareStoreServers } from '../test/storage/prepare.ts';
 import { runPlan } from './runner.ts';
 
 for (const line of LINES) {
   console.log(`Neo4j ${line}: ${(await ensureDistribution(line)).version}`);
 }
+await prepareStoreServers();
 await runPlan({
   tools: [
     ['types', 'tsc', '-p', 'tsconfig.json'],
@@ -12,6 +14,7 @@ await runPlan({
   ],
   phases: [
     { files: ['test/unit/**/*.test.ts', 'test/fault/**/*.test.ts'], filesAtOnce: 2 },
+    { files: ['test/storage/**/*.test.ts'], filesAtOnce: 2 },
     // What these count (checkpoints and pruning that fall into a copy) needs a machine of its own.
     { files: ['test/real/{neo4j,package,samples}*.test.ts'], filesAtOnce: 1 },
     // These wait for servers most of the time.

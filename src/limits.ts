@@ -166,8 +166,9 @@ export const PASSWORD_FILE_BYTES_MAX = 64 * KIB;
 /** A metadata script that stands in the head of an artifact as it is; a longer one is compressed, up to the second. */
 export const PLAIN_SCRIPT_BYTES_MAX = MIB;
 export const COMPRESSED_SCRIPT_BYTES_MAX = 8 * MIB;
-/** How often a client says within the timeout of its session that it is still there, and how long its farewell may take. */
+/** How often a client says within the timeout of its session that it is still there. */
 export const RENEWALS_PER_TIMEOUT = 5;
+/** How long the farewell to a server, or the end of a lease in an object store, may take. */
 export const SESSION_CLOSE_MS_MAX = 5_000;
 export const INACTIVITY_MS_DEFAULT = 5 * 60_000;
 /** A configuration artifact: its manifest, its files (a few dozen of a few KB each, kept in memory) and its jars. */
@@ -194,9 +195,8 @@ export const OBJECT_SOCKETS_MAX = 16;
 /** Bytes of a key in UTF-8: the same with all three. */
 export const OBJECT_KEY_BYTES_MAX = 1024;
 export const OBJECT_LIST_PAGE = 1000;
-/** What is written in one request, and what a part may have: the least is that of S3. Parts are held in memory. */
+/** What is written in one request, and what a part may have: S3 takes none below 5 MiB. Parts are held in memory. */
 export const OBJECT_PUT_BYTES_MAX = 64 * MIB;
-export const OBJECT_PART_BYTES_MIN = 5 * MIB;
 export const OBJECT_PART_BYTES_DEFAULT = 8 * MIB;
 export const OBJECT_PART_BYTES_MAX = 512 * MIB;
 export const S3_PARTS_MAX = 10_000;
@@ -204,7 +204,14 @@ export const AZURE_BLOCKS_MAX = 50_000;
 /** Google puts this many objects together at once; more are put together in steps. */
 export const GOOGLE_COMPOSE_MAX = 32;
 export const GOOGLE_PARTS_MAX = 10_000;
+/** An answer that is not an object: a page of a list. */
+export const GOOGLE_ANSWER_BYTES_MAX = 32 * MIB;
 /** A key of the customer (SSE-C). */
 export const CUSTOMER_KEY_BYTES = 32;
 /** What an error repeats of the words of a store. */
 export const STORE_WORDS_SHOWN_MAX = 200;
+/** Parts of one object that are sent at once; each is held in memory. */
+export const OBJECT_PARTS_IN_FLIGHT_MAX = 4;
+/** A lease in an object store that was not written for this long is of a process that died; how often it is written. */
+export const OBJECT_LEASE_LIFE_MS = 5 * 60_000;
+export const OBJECT_LEASE_RENEWALS = 5;

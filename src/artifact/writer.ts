@@ -19,7 +19,6 @@ import {
 import { TAR_END_BYTES } from '../formats/tar.ts';
 import { writeRawFrame } from '../formats/zstd.ts';
 import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
-import type { Publication } from '../storage/local.ts';
 import { compressFrame, contentOfFrame, entryBytesOf, fillFrame, frameBytesAt } from './frame.ts';
 import type { MemberSource } from './membersource.ts';
 
@@ -32,6 +31,18 @@ interface StoredFrame {
   readonly raw?: Buffer;
 }
 
+/** Where the bytes go: a file, or an object of a store. */
+export interface ArtifactSink {
+  /** Bytes so far; the next append begins here. */
+  readonly bytes: number;
+  append(bytes: Buffer): Promise<void>;
+  /** Overwrites bytes at the beginning. */
+  patch(bytes: Buffer, positionBytes: number): Promise<void>;
+  /** Takes back everything after `bytes`, which is where `hold` was called last. */
+  truncate(bytes: number): Promise<void>;
+  hold?(): void;
+}
+
 /** A point that `rewind` can go back to: everything after it is taken out of the artifact again. */
 export interface WriterMark {
   readonly frames: number;
@@ -39,7 +50,7 @@ export interface WriterMark {
 }
 
 export class ArtifactWriter {
-  readonly #publication: Publication;
+  readonly #publication: ArtifactSink;
   readonly #compressionLevel: number | undefined;
   readonly #frames: IndexFrame[] = [];
   readonly #members: IndexMember[] = [];
@@ -52,7 +63,7 @@ export class ArtifactWriter {
    * @param onBytes told of every member byte that was read
    */
   constructor(
-    publication: Publication,
+    publication: ArtifactSink,
     compressionLevel: number | undefined,
     onBytes: (bytes: number) => void = () => {},
   ) {
@@ -83,7 +94,12 @@ export class ArtifactWriter {
     ]);
   }
 
-  mark(): WriterMark {
+  /** What can be taken back from now on. Only where the sink has to know it, what is under way is waited for. */
+  async mark(): Promise<WriterMark> {
+    if (this.#publication.hold !== undefined) {
+      await this.#drain(0);
+      this.#publication.hold();
+    }
     return { frames: this.#frames.length + this.#inFlight.length, members: this.#members.length };
   }
 

@@ -2,16 +2,14 @@
  * What is in a folder of artifacts: one summary per file, read from its head and its index by a few kilobytes each.
  * Everything that thinks about chains works on these summaries and opens no file.
  */
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { memberBytesOf } from '../artifact/members.ts';
 import { hasMetadataScript } from '../artifact/metadata.ts';
 import { type Artifact, openArtifact } from '../artifact/reader.ts';
-import { type ErrorCode, GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
+import { type ErrorCode, GraphkeepError, throwIfAborted } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
 import { storeIdHash } from '../formats/storeid.ts';
 import { ARTIFACTS_OPENING_MAX } from '../limits.ts';
-import { readFolder } from '../storage/local.ts';
+import { filesIn, joinPath } from '../storage/places.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from './summary.ts';
 
 const ARTIFACT_SUFFIX = '.backup';
@@ -59,16 +57,9 @@ export async function catalogueOf(paths: readonly string[], signal?: AbortSignal
 
 /** Files of a folder that carry the suffix of an artifact; hidden ones are still being written. */
 export async function listArtifactFiles(directory: string): Promise<string[]> {
-  return (await readFolder(directory))
-    .filter((entry) => entry.isFile() && entry.name.endsWith(ARTIFACT_SUFFIX) && !entry.name.startsWith('.'))
-    .map((entry) => join(directory, entry.name));
-}
-
-export async function isFile(path: string): Promise<boolean> {
-  const status = await stat(path).catch((error: unknown) => {
-    throw wrapSystemError(error, `find ${path}`);
-  });
-  return status.isFile();
+  return (await filesIn(directory))
+    .filter((name) => name.endsWith(ARTIFACT_SUFFIX) && !name.startsWith('.'))
+    .map((name) => joinPath(directory, name));
 }
 
 /** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND, GK_UNSUPPORTED */

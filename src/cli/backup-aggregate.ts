@@ -5,18 +5,21 @@ import { GraphkeepError } from '../errors.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';
 import type { StockNeo4j } from '../neo4j/stock.ts';
 import type { AggregateResult, ChainRequest } from '../operations/types.ts';
+import { resolvePath } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
   addCommonOptions,
   booleanOption,
   choiceOption,
   pathOption,
+  placeOption,
   refusedOption,
   refusedSwitch,
   usageError,
 } from './options.ts';
 import { isFolder } from './paths.ts';
 import { countOf, formatDuration } from './render.ts';
+import { addAttributeOptions, addStoreOptions } from './storeoptions.ts';
 import { type WorkItem, workAndReport } from './work.ts';
 
 interface AggregateCommandOptions {
@@ -58,7 +61,7 @@ function addAggregate(command: Command, name: string, context: CliContext, outco
     .summary('Fold a chain into one full artifact')
     .description('Folds a full artifact and its differential ones into one full artifact, without a server.')
     .argument('[database]', "name or quoted pattern such as 'n*'; not with a file")
-    .addOption(pathOption('--from-path <path>', 'Folder of artifacts, or the artifact that ends the chain'))
+    .addOption(placeOption('--from-path <path>', 'Folder of artifacts, or the artifact that ends the chain'))
     .addOption(booleanOption('--keep-old-backup', 'Keep the artifacts that the result replaces', false))
     .addOption(
       choiceOption(
@@ -78,6 +81,8 @@ function addAggregate(command: Command, name: string, context: CliContext, outco
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
+  addStoreOptions(command, context);
+  addAttributeOptions(command);
   addCommonOptions(command).addHelpText('after', examplesOf(name));
   command.action(async (database: string | undefined, options: AggregateCommandOptions) => {
     outcome.exitStatus = await runAggregate(database, options, context);
@@ -92,7 +97,7 @@ async function runAggregate(
   if (options.fromPath === undefined) {
     throw usageError('--from-path is missing', 'give --from-path=<folder or artifact>');
   }
-  const fromPath = path.resolve(options.fromPath);
+  const fromPath = resolvePath(options.fromPath);
   const requests = await requestsFor(fromPath, database);
   const stock = await chooseEngine(options, context);
   const json = options.format === 'JSON';

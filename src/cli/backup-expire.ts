@@ -1,18 +1,18 @@
 /** `backup expire`: what a retention policy keeps and removes, as a table or as JSON; removes only with `--confirm`. */
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { type Command, Option } from 'commander';
 import type { RetentionPolicy } from '../chain/retention.ts';
 import { asGraphkeepError, type GraphkeepError } from '../errors.ts';
 import type { ExpireDatabaseResult, ExpireOptions, ExpireResult } from '../operations/expire.ts';
 import type { ArtifactSummary } from '../operations/types.ts';
+import { urlOf } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
   addCommonOptions,
   booleanOption,
   choiceOption,
-  parseLocalPath,
-  pathOption,
+  parsePlace,
+  placeOption,
   refusedOption,
   usageError,
 } from './options.ts';
@@ -27,6 +27,7 @@ import {
   renderJson,
   renderTable,
 } from './render.ts';
+import { addStoreOptions } from './storeoptions.ts';
 import { exitStatusOf } from './work.ts';
 
 interface ExpireCommandOptions {
@@ -68,7 +69,7 @@ export function addBackupExpire(parent: Command, context: CliContext, outcome: C
       'Lists what a retention policy keeps and removes, per database, and with --confirm removes it. Chains stay whole.',
     )
     .argument('[backup-path]', 'folder of the artifacts')
-    .addOption(pathOption('--from-path <folder>', 'The same, as an option'))
+    .addOption(placeOption('--from-path <folder>', 'The same, as an option'))
     .option('--database <database>', "Only this database, or those that fit a pattern such as 'n*'")
     .addOption(countOption('--keep-last', 'Keep the newest n artifacts'))
     .addOption(
@@ -102,6 +103,7 @@ export function addBackupExpire(parent: Command, context: CliContext, outcome: C
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
+  addStoreOptions(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (backupPath: string | undefined, options: ExpireCommandOptions) => {
     const given = givenFolder(backupPath, options);
@@ -132,7 +134,7 @@ function givenFolder(backupPath: string | undefined, options: ExpireCommandOptio
     const problem = given.length === 0 ? 'no folder is given' : 'two folders are given';
     throw usageError(problem, 'give one folder, as an argument or with --from-path=<folder>');
   }
-  return options.fromPath ?? parseLocalPath('<backup-path>', given[0]!);
+  return options.fromPath ?? parsePlace('<backup-path>', given[0]!);
 }
 
 /** Who says both, or neither with emphasis, must say which: a guess would be wrong in the direction that deletes. */
@@ -325,7 +327,7 @@ function jsonDatabase(result: ExpireDatabaseResult): Record<string, unknown> {
 function jsonRow({ artifact, action, removed, reasons }: Row): Record<string, unknown> {
   const { path: file, bytes, time, lowestTransaction, highestTransaction } = artifact;
   return {
-    file: pathToFileURL(file).href,
+    file: urlOf(file),
     path: file,
     time: time === undefined ? null : formatTime(time),
     kind: kindOf(artifact),

@@ -1,9 +1,9 @@
 /** `backup inspect`: the headers of artifacts as a table or as JSON. Also what `backup --inspect-path` prints. */
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { isEmptyDifferential, newestFirst } from '../chain/summary.ts';
 import type { ArtifactSummary, ChainOverview, InspectResult } from '../operations/types.ts';
+import { resolvePath, urlOf } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, writeLine } from './context.ts';
 import {
   isConfigurationArtifact,
@@ -14,12 +14,13 @@ import {
   addCommonOptions,
   booleanOption,
   choiceOption,
-  parseLocalPath,
+  parsePlace,
   refusedOption,
   usageError,
 } from './options.ts';
 import { isFolder } from './paths.ts';
 import { formatTime, renderJson, renderTable } from './render.ts';
+import { addStoreOptions } from './storeoptions.ts';
 
 interface InspectCommandOptions {
   latestBackup: boolean;
@@ -67,6 +68,7 @@ export function addBackupInspect(parent: Command, context: CliContext, outcome: 
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
+  addStoreOptions(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (backupPath: string, options: InspectCommandOptions) => {
     if (options.latestBackup && options.latestChain) {
@@ -76,7 +78,7 @@ export function addBackupInspect(parent: Command, context: CliContext, outcome: 
       writeLine(context.stderr, 'note: --show-metadata has no effect, as in neo4j-admin since 2025.07');
     }
     const view = { ...options, json: options.format === 'JSON' };
-    outcome.exitStatus = await printInspection(parseLocalPath('<backup-path>', backupPath), view, context);
+    outcome.exitStatus = await printInspection(parsePlace('<backup-path>', backupPath), view, context);
   });
 }
 
@@ -86,7 +88,7 @@ export async function printInspection(
   context: CliContext,
 ): Promise<number> {
   const { inspectArtifacts, inspectLatestChain } = await import('../operations/inspect.ts');
-  const absolutePath = path.resolve(backupPath);
+  const absolutePath = resolvePath(backupPath);
   const inFolder = await isFolder(absolutePath, 'the path');
   if (!inFolder && isConfigurationArtifact(absolutePath))
     return printConfiguration(absolutePath, view.json, context);
@@ -173,7 +175,7 @@ export function renderArtifacts(artifacts: readonly ArtifactSummary[]): string {
 
 function tableRow(artifact: ArtifactSummary): string[] {
   return [
-    pathToFileURL(artifact.path).href,
+    urlOf(artifact.path),
     artifact.database,
     artifact.databaseId,
     formatTime(artifact.time),
@@ -194,7 +196,7 @@ function jsonRow({
   ...artifact
 }: ArtifactSummary): Record<string, unknown> {
   return {
-    file: pathToFileURL(artifact.path).href,
+    file: urlOf(artifact.path),
     ...artifact,
     time: time === undefined ? null : formatTime(time),
     ...(latestCommit === undefined ? {} : { latestCommit: latestCommit.toISOString() }),

@@ -3,17 +3,19 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { ERROR_TABLE, GraphkeepError } from '../errors.ts';
 import type { ArtifactSummary, ChainVerdict, ValidateResult } from '../operations/types.ts';
+import { resolvePath } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
   addCommonOptions,
   choiceOption,
-  parseLocalPath,
-  pathOption,
+  parsePlace,
+  placeOption,
   refusedOption,
   usageError,
 } from './options.ts';
 import { isFolder } from './paths.ts';
 import { errorFields, renderError, renderJson, renderTable } from './render.ts';
+import { addStoreOptions } from './storeoptions.ts';
 import { type WorkItem, type WorkSummary, workThrough } from './work.ts';
 
 interface ValidateCommandOptions {
@@ -42,15 +44,16 @@ export function addBackupValidate(parent: Command, context: CliContext, outcome:
       'Reads artifacts from end to end: container, size and hash of every file in it, and the log without a gap.',
     )
     .argument('[backup-path...]', 'files or folders')
-    .addOption(pathOption('--from-path <folder>', 'Folder whose artifacts are checked'))
+    .addOption(placeOption('--from-path <folder>', 'Folder whose artifacts are checked'))
     .option('--database <database>', 'Only the artifacts of this database')
     .addOption(choiceOption('--format', 'Form of the output', ['TABULAR', 'JSON'], 'TABULAR'))
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
+  addStoreOptions(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (paths: string[], options: ValidateCommandOptions) => {
-    const given = paths.map((value) => parseLocalPath('<backup-path>', value));
+    const given = paths.map((value) => parsePlace('<backup-path>', value));
     if (options.fromPath !== undefined) given.push(options.fromPath);
     if (given.length === 0)
       throw usageError('no artifact is given', 'give a file or folder, or --from-path=<folder>');
@@ -65,7 +68,7 @@ async function runValidate(
 ): Promise<number> {
   const json = options.format === 'JSON';
   const selected: SelectedFiles = { files: new Set(), listed: [] };
-  for (const item of given) await selectFiles(path.resolve(item), options.database, selected);
+  for (const item of given) await selectFiles(resolvePath(item), options.database, selected);
   const { endsToWatch, judgeChains, validateArtifact } = await import('../operations/validate.ts');
   const watched = endsToWatch(selected.listed);
   const files = [...selected.files];

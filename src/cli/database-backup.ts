@@ -1,9 +1,11 @@
 /** `database backup`: options → which databases of which installation → one artifact each. */
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { asGraphkeepError } from '../errors.ts';
 import type { ConfigurationBackup } from '../operations/configurationbackup.ts';
 import type { BackupOptions, BackupType } from '../operations/types.ts';
+import { isStoreUrl } from '../storage/places.ts';
 import { printInspection } from './backup-inspect.ts';
 import { type CheckedBackup, prepareCheck } from './backupcheck.ts';
 import {
@@ -23,6 +25,7 @@ import {
   booleanOption,
   choiceOption,
   pathOption,
+  placeOption,
   rateOption,
   refusal,
   refusedOption,
@@ -32,6 +35,7 @@ import {
 import { requireFolder } from './paths.ts';
 import { addRemoteOptions } from './remoteoptions.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
+import { addAttributeOptions, addStoreOptions } from './storeoptions.ts';
 import { type WorkContext, type WorkItem, workAndReport } from './work.ts';
 
 export interface BackupCommandOptions extends SourceOptions, ConfigurationOptions {
@@ -85,6 +89,8 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
       'Backs up databases of the Neo4j on this host while it runs (or when it is stopped): one artifact each.',
     )
     .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)");
+  addStoreOptions(command, context);
+  addAttributeOptions(command);
   addBackupOptions(command, { wholeDbms: false }).addHelpText('after', EXAMPLES);
   command.action(async (names: string[], options: BackupCommandOptions) => {
     outcome.exitStatus = await runBackup(names, options, context);
@@ -95,7 +101,9 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
 export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: boolean }): Command {
   if (!wholeDbms) addPathOptions(command);
   command
-    .addOption(pathOption('--to-path <folder>', 'Existing folder for the artifacts'))
+    .addOption(
+      placeOption('--to-path <folder>', 'Existing folder for the artifacts, or s3://, gs://, azb://'),
+    )
     .addOption(typeOption())
     .addOption(
       booleanOption(
@@ -144,7 +152,7 @@ function addPathOptions(command: Command): void {
       pathOption('--from-path-data <folder>', 'Folder that holds the databases, instead of a Neo4j home'),
     )
     .addOption(pathOption('--from-path-txn <folder>', 'Folder that holds their transaction logs'))
-    .addOption(pathOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'));
+    .addOption(placeOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'));
 }
 
 function typeOption(): Option {
@@ -208,7 +216,9 @@ export async function runBackup(
   checkConfigurationOptions(options);
   const targetDirectory = await requireTarget(options.toPath);
   const compressionLevel = chooseLevel(options);
-  const places = { ...options, temporaryDirectory: targetDirectory };
+  refuseBesideStore(options, targetDirectory);
+  const temporaryDirectory = isStoreUrl(targetDirectory) ? tmpdir() : targetDirectory;
+  const places = { ...options, temporaryDirectory };
   const sources = await openSources(names.length === 0 ? ['neo4j'] : names, places, context, !json);
   const checker = options.checkConsistency
     ? await prepareCheck(sources.installation, targetDirectory, options, context)
@@ -273,6 +283,25 @@ async function backUp(
     const durationMs = Math.round(performance.now() - startedMs);
     await source.report({ succeeded: false, kind: 'full', durationMs, artifactBytes: 0, errorCode });
     throw error;
+  }
+}
+
+/** What needs a folder of this machine. */
+function refuseBesideStore(options: BackupCommandOptions, target: string): void {
+  if (!isStoreUrl(target)) return;
+  if (options.keepFailed)
+    throw refusal('--keep-failed', 'of a failed upload nothing stays in an object store', 'leave it out');
+  if (options.includeConfiguration === true)
+    throw refusal(
+      '--include-configuration',
+      'the configuration goes to a folder of this machine only',
+      'leave it out',
+    );
+  if (options.checkConsistency && (options.tempPath === undefined || options.reportPath === undefined)) {
+    throw usageError(
+      '--check-consistency unpacks the backup on this machine',
+      'give --temp-path=<folder> and --report-path=<folder>',
+    );
   }
 }
 

@@ -4,6 +4,7 @@ import { type Command, Option } from 'commander';
 import { normalizeDatabaseName } from '../neo4j/glob.ts';
 import { type Installation, installationFromPaths, openInstallation } from '../neo4j/installation.ts';
 import type { ChainRequest, RestorePlan, RestoreResult } from '../operations/types.ts';
+import { resolvePath } from '../storage/places.ts';
 import { refuseBesidePaths } from './backupsource.ts';
 import { type CliContext, type CommandOutcome, isVerbose } from './context.ts';
 import {
@@ -11,7 +12,7 @@ import {
   addInstallationOptions,
   booleanOption,
   choiceOption,
-  parseLocalPath,
+  parsePlace,
   pathOption,
   refusedOption,
   requirePair,
@@ -19,6 +20,7 @@ import {
 } from './options.ts';
 import { isFolder } from './paths.ts';
 import { countOf, formatBytes, formatDuration, formatTime, renderTable } from './render.ts';
+import { addStoreOptions } from './storeoptions.ts';
 import { type WorkItem, workAndReport } from './work.ts';
 
 interface RestoreCommandOptions {
@@ -82,6 +84,7 @@ export function addDatabaseRestore(parent: Command, context: CliContext, outcome
       refusedOption('--temp-path', 'nothing is staged elsewhere: the new files are written beside the old'),
     );
   addInstallationOptions(command);
+  addStoreOptions(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (database: string | undefined, options: RestoreCommandOptions) => {
     outcome.exitStatus = await runRestore(database, options, context);
@@ -93,7 +96,7 @@ function fromPathOption(): Option {
     '--from-path <path>',
     'Artifact, folder of artifacts, or a comma list of artifacts',
   ).argParser((value: string) => {
-    const paths = value.split(',').map((part) => parseLocalPath('--from-path', part));
+    const paths = value.split(',').map((part) => parsePlace('--from-path', part));
     if (paths.length > ARTIFACTS_MAX)
       throw usageError(`--from-path names more than ${ARTIFACTS_MAX} artifacts`);
     return paths;
@@ -189,7 +192,7 @@ async function printPlans(
 function requireFromPath(fromPaths: string[] | undefined): string[] {
   if (fromPaths === undefined)
     throw usageError('--from-path is missing', 'give --from-path=<artifact or folder>');
-  return fromPaths.map((fromPath) => path.resolve(fromPath));
+  return fromPaths.map((fromPath) => resolvePath(fromPath));
 }
 
 function toPathsGiven(options: RestoreCommandOptions): boolean {

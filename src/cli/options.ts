@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { GraphkeepError } from '../errors.ts';
 import { parseRate } from '../neo4j/values.ts';
+import { isStoreUrl, parseStoreUrl } from '../storage/objects/address.ts';
 
 /** `--x[=true|false]`. A class of its own, so that bare ones can be told from options that take the next argument. */
 export class BooleanOption extends Option {}
@@ -88,6 +89,17 @@ export function pathOption(flags: string, description: string): Option {
   return new Option(flags, description).argParser((value: string) => parseLocalPath(name, value));
 }
 
+/** A path for artifacts: a folder or file of this machine, or a URL of an object store. */
+export function placeOption(flags: string, description: string): Option {
+  const name = /--[a-z-]+/.exec(flags)?.[0] ?? flags;
+  return new Option(flags, description).argParser((value: string) => parsePlace(name, value));
+}
+
+/** @throws GK_USAGE */
+export function parsePlace(name: string, value: string): string {
+  return isStoreUrl(value) ? parseStoreUrl(value).url.replace(/\/+$/, '') : parseLocalPath(name, value);
+}
+
 /** A path, or a `file://` address as `backup inspect` prints it. Object storage is named, not taken for a folder. */
 export function parseLocalPath(name: string, value: string): string {
   if (value === '') throw usageError(`${name} is empty`);
@@ -95,8 +107,8 @@ export function parseLocalPath(name: string, value: string): string {
   if (scheme === undefined) return value;
   if (scheme !== 'file') {
     throw usageError(
-      `${name} is refused: addresses with ${scheme}:// come with a later version`,
-      'give a folder of this machine and copy the files from or to it',
+      `${name} is refused: it takes a path of this machine, and ${scheme}:// is none`,
+      'artifacts can be in object stores: s3://, gs://, azb://; everything else lies here',
     );
   }
   try {

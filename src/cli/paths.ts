@@ -2,9 +2,11 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
+import { isFileAt, isStoreUrl } from '../storage/places.ts';
 
 /** @throws GraphkeepError GK_NOT_FOUND when it is missing or no folder; `what` is e.g. "the target folder". */
 export async function requireFolder(given: string, what: string, hint: string): Promise<string> {
+  if (isStoreUrl(given)) return given;
   const folder = path.resolve(given);
   if (!(await isFolder(folder, what))) {
     throw new GraphkeepError('GK_NOT_FOUND', `${what} is not a folder: ${folder}`, { hint });
@@ -14,6 +16,7 @@ export async function requireFolder(given: string, what: string, hint: string): 
 
 /** Whether an existing path is a folder. */
 export async function isFolder(absolutePath: string, what: string): Promise<boolean> {
+  if (isStoreUrl(absolutePath)) return !(await isFileAt(absolutePath));
   try {
     return (await stat(absolutePath)).isDirectory();
   } catch (error) {

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, type Option } from 'commander';
 import { asGraphkeepError, GraphkeepError } from '../errors.ts';
+import { closeStores } from '../storage/places.ts';
 import { attachBooleanValues, expandArgumentFiles } from './arguments.ts';
 import { addAggregateBackup, addBackupAggregate } from './backup-aggregate.ts';
 import { addBackupExpire } from './backup-expire.ts';
@@ -58,6 +59,7 @@ export async function runCli(argumentList: readonly string[], context: CliContex
     const expanded = expandArgumentFiles(argumentList);
     isLegacy = isLegacyCommandLine(expanded);
     await parse(expanded, context, outcome, isLegacy ? await legacyBuilder() : buildProgram);
+    await closeStores();
     return outcome.exitStatus;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
@@ -65,6 +67,8 @@ export async function runCli(argumentList: readonly string[], context: CliContex
     if (error instanceof CommanderError && error.code === 'commander.help') return usageStatus();
     const status = reportError(commandLineError(error), argumentList, context);
     return isLegacy ? EXIT_FAILED : status;
+  } finally {
+    await closeStores();
   }
 }
 

@@ -2,7 +2,6 @@
  * `backup aggregate`: folds a chain into one full artifact, which restores faster, needs less space and is what stock tools
  * load. The artifacts that it replaces go only after the result was published and every byte of it validated.
  */
-import { unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileVersionOf } from '../artifact/logmember.ts';
 import { readStoredFrame } from '../artifact/membersource.ts';
@@ -23,7 +22,7 @@ import { METADATA_STORE } from '../hotcopy/storefiles.ts';
 import { foldersBelow } from '../neo4j/folders.ts';
 import { recoverDatabase, type StockNeo4j } from '../neo4j/stock.ts';
 import { acquireLease, type Lease, type LeaseOptions } from '../storage/lease.ts';
-import { syncDirectory } from '../storage/local.ts';
+import { removePath, syncFolder } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile } from './artifactfile.ts';
 import { byteProgress } from './byteprogress.ts';
@@ -237,7 +236,7 @@ async function refuseChangedEnd(target: DatabaseFolders, chosen: ChosenChain): P
 async function proveResult(path: string, chosen: ChosenChain, options: AggregateOptions): Promise<void> {
   const { valid, problems, highestTransaction } = await validateArtifact(path, options);
   if (valid && highestTransaction === chosen.end.appendIndex) return;
-  await unlink(path);
+  await removePath(path);
   throw new GraphkeepError(
     'GK_ARTIFACT_CORRUPT',
     `the aggregated artifact was not right and was removed: ${problems[0] ?? 'it ends elsewhere'}`,
@@ -267,12 +266,12 @@ async function removeInputs(
     const removed: string[] = [];
     for (const { path } of artifactsOf(chosen.chain).toReversed()) {
       if (!removable.has(path) || path === resultPath) continue;
-      await unlink(path).catch((error: unknown) => {
+      await removePath(path).catch((error: unknown) => {
         throw wrapSystemError(error, `remove ${path}`);
       });
       removed.push(path);
     }
-    await syncDirectory(directory);
+    await syncFolder(directory);
     return removed;
   } finally {
     lease.release();

@@ -13,6 +13,8 @@ import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
 import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
 import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
 import { tryLockIfPossible } from '../storage/locks.ts';
+import { ObjectPublication } from '../storage/objects/publication.ts';
+import { artifactAttributes, isStoreUrl, joinPath, storeOf } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
 import type { ArtifactForm, OperationContext } from './types.ts';
 
@@ -22,7 +24,14 @@ export function propertiesOf(metadataScript: string | undefined): ArtifactDescri
   return withMetadataScript(new Map([[INDEX_PROPERTY, Buffer.from(VERSION, 'utf8')]]), script);
 }
 
+const PROBED_KEY = '.graphkeep.probe';
+
+/** A store is asked as well: a wrong name or key is better known before the first byte is copied. */
 export async function requireDirectory(path: string): Promise<void> {
+  if (isStoreUrl(path)) {
+    await (await storeOf(path)).stat(PROBED_KEY);
+    return;
+  }
   const status = await stat(path).catch((error: unknown) => {
     throw wrapSystemError(error, `find the target folder ${path}`);
   });
@@ -32,6 +41,8 @@ export async function requireDirectory(path: string): Promise<void> {
 export interface ArtifactFileOptions extends ArtifactForm, OperationContext {
   readonly targetDirectory: string;
   readonly database: string;
+  /** About how much will be written: a store takes a bounded number of parts. */
+  readonly bytesExpected?: number;
   /** Told of every member byte that was read. */
   readonly onBytes?: (bytes: number) => void;
 }
@@ -39,10 +50,10 @@ export interface ArtifactFileOptions extends ArtifactForm, OperationContext {
 /** An artifact under way. */
 export class ArtifactFile {
   readonly writer: ArtifactWriter;
-  readonly #publication: Publication;
+  readonly #publication: Publication | ObjectPublication;
   readonly #options: ArtifactFileOptions;
 
-  private constructor(publication: Publication, options: ArtifactFileOptions) {
+  private constructor(publication: Publication | ObjectPublication, options: ArtifactFileOptions) {
     this.#publication = publication;
     this.#options = options;
     const level = options.compress ? options.compressionLevel : undefined;
@@ -55,6 +66,7 @@ export class ArtifactFile {
     work: (file: ArtifactFile) => Promise<Result>,
   ): Promise<Result> {
     const { targetDirectory, database } = options;
+    if (isStoreUrl(targetDirectory)) return ArtifactFile.#createObject(options, work);
     const partialName = `${database}.backup`;
     await removeStalePartials(targetDirectory, partialName);
     const publication = await Publication.create(targetDirectory, partialName);
@@ -70,6 +82,31 @@ export class ArtifactFile {
     }
   }
 
+  /** The name of an object is its own from the first part on: it carries the time at which it was begun. */
+  static async #createObject<Result>(
+    options: ArtifactFileOptions,
+    work: (file: ArtifactFile) => Promise<Result>,
+  ): Promise<Result> {
+    const { targetDirectory, database, signal, bytesExpected } = options;
+    const store = await storeOf(targetDirectory);
+    let timeMs = Date.now();
+    const nameOf = (time: number): string => `${database}-${formatTime(new Date(time))}.backup`;
+    while ((await store.stat(nameOf(timeMs), signal)) !== undefined) timeMs += 1000;
+    const upload = {
+      signal,
+      ...artifactAttributes(),
+      ...(bytesExpected === undefined ? {} : { bytesExpected }),
+    };
+    const publication = await ObjectPublication.begin(store, nameOf(timeMs), upload);
+    const file = new ArtifactFile(publication, options);
+    try {
+      return await work(file);
+    } catch (error) {
+      await file.#abandon();
+      throw error;
+    }
+  }
+
   get bytes(): number {
     return this.#publication.bytes;
   }
@@ -77,12 +114,25 @@ export class ArtifactFile {
   /** The name carries whole seconds: when it is taken, the next second is waited for. */
   async publish(timeSeconds: bigint): Promise<string> {
     const { targetDirectory, database, signal } = this.#options;
+    if (this.#publication instanceof ObjectPublication) return this.#publishObject(this.#publication);
     for (let timeMs = Number(timeSeconds) * 1000; ; timeMs += 1000) {
       throwIfAborted(signal);
       const path = join(targetDirectory, `${database}-${formatTime(new Date(timeMs))}.backup`);
       if (await this.#publication.publish(path)) return path;
       await sleep(Math.max(0, timeMs + 1000 - Date.now()));
     }
+  }
+
+  async #publishObject(publication: ObjectPublication): Promise<string> {
+    throwIfAborted(this.#options.signal);
+    if (await publication.publish()) return joinPath(this.#options.targetDirectory, publication.key);
+    throw new GraphkeepError(
+      'GK_TARGET_EXISTS',
+      `${publication.partialPath} was written by somebody else meanwhile`,
+      {
+        hint: 'run the backup again; two backups of one database must not begin in the same second',
+      },
+    );
   }
 
   /** With `keepFailed` the partial file stays, under a name that no command takes for an artifact. */

@@ -11,8 +11,9 @@ import {
 } from '../artifact/configurationfile.ts';
 import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
-import { Publication, readFolder } from '../storage/local.ts';
+import { Publication } from '../storage/local.ts';
 import { tryLockIfPossible } from '../storage/locks.ts';
+import { filesIn, joinPath } from '../storage/places.ts';
 import { formatTime, removeStalePartials, requireDirectory } from './artifactfile.ts';
 import type { OperationContext } from './types.ts';
 
@@ -95,9 +96,10 @@ async function publish(
 
 /** Paths of the configuration artifacts of a folder, the newest first, by the times in their names. */
 export async function listConfigurationArtifacts(directory: string): Promise<string[]> {
-  return (await readFolder(directory))
-    .filter((entry) => entry.isFile() && timeOfName(entry.name) !== undefined)
-    .map((entry) => join(directory, entry.name))
+  return (await filesIn(directory))
+    .filter((name) => timeOfName(name) !== undefined)
+    .sort()
+    .map((name) => joinPath(directory, name))
     .reverse();
 }
 

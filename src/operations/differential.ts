@@ -122,21 +122,24 @@ export async function takeDifferential(
   const totalBytes = members.reduce((sum, member) => sum + member.bytes, 0);
   const onBytes = byteProgress(options.listener, 'copying the log', totalBytes);
   const descriptor = describe(log, source, tail, timeSeconds, options);
-  return ArtifactFile.create({ ...options, database: source.name, onBytes }, async (file) => {
-    await file.writer.begin(descriptor);
-    for (const member of members) await file.writer.addMember(rate.limited(member), options.signal);
-    await file.writer.finish(descriptor, indexFacts(parent, tail));
-    const artifactPath = await file.publish(timeSeconds);
-    return {
-      artifactPath,
-      artifactBytes: file.bytes,
-      members: file.writer.members,
-      lowestTransaction: descriptor.lowestAppendIndex,
-      highestTransaction: descriptor.highestAppendIndex,
-      transactionsAfterFence: tail.transactions,
-      leftOut: [],
-    };
-  });
+  return ArtifactFile.create(
+    { ...options, database: source.name, bytesExpected: totalBytes, onBytes },
+    async (file) => {
+      await file.writer.begin(descriptor);
+      for (const member of members) await file.writer.addMember(rate.limited(member), options.signal);
+      await file.writer.finish(descriptor, indexFacts(parent, tail));
+      const artifactPath = await file.publish(timeSeconds);
+      return {
+        artifactPath,
+        artifactBytes: file.bytes,
+        members: file.writer.members,
+        lowestTransaction: descriptor.lowestAppendIndex,
+        highestTransaction: descriptor.highestAppendIndex,
+        transactionsAfterFence: tail.transactions,
+        leftOut: [],
+      };
+    },
+  );
 }
 
 function describe(

@@ -3,7 +3,6 @@
  * src/chain/retention.ts; this file owns when it may be acted upon: under the lease of the folder, on a catalogue that was
  * read under it, not while something looks wrong, and in an order that a kill at any moment leaves harmless.
  */
-import { unlink } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Catalogue, readCatalogue, type UnreadableArtifact } from '../chain/catalogue.ts';
 import {
@@ -15,11 +14,11 @@ import {
   type RetentionPolicy,
 } from '../chain/retention.ts';
 import type { ArtifactSummary } from '../chain/summary.ts';
-import { GraphkeepError, isErrno, throwIfAborted, wrapSystemError } from '../errors.ts';
+import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { EXPIRE_ATTEMPTS_MAX } from '../limits.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';
 import { acquireLease } from '../storage/lease.ts';
-import { syncDirectory } from '../storage/local.ts';
+import { removePath, syncFolder } from '../storage/places.ts';
 import { type Overlap, OverlapProofs } from './overlapproofs.ts';
 import type { OperationContext } from './types.ts';
 import { validateArtifact } from './validate.ts';
@@ -314,16 +313,16 @@ async function removeInOrder(plan: DatabasePlan, options: ExpireOptions): Promis
     for (const artifact of plan.removed) {
       throwIfAborted(options.signal);
       if (unsynced.some((gone) => buildsOn(gone, artifact))) {
-        await syncFolder(options.directory);
+        await syncRemovals(options.directory);
         unsynced = [];
       }
-      await unlink(artifact.path).catch((error: unknown) => {
-        if (!isErrno(error, 'ENOENT')) throw wrapSystemError(error, `remove ${artifact.path}`);
+      await removePath(artifact.path).catch((error: unknown) => {
+        throw wrapSystemError(error, `remove ${artifact.path}`);
       });
       removed.push(artifact);
       unsynced.push(artifact);
     }
-    await syncFolder(options.directory);
+    await syncRemovals(options.directory);
     return { removed };
   } catch (error) {
     // What depends on the file that could not be removed is gone already, so to stop here leaves only whole chains.
@@ -341,8 +340,8 @@ function removalError(error: unknown, removedCount: number, plan: DatabasePlan):
   return new GraphkeepError(cause.code, message, { hint, cause });
 }
 
-async function syncFolder(directory: string): Promise<void> {
-  await syncDirectory(directory).catch((error: unknown) => {
+async function syncRemovals(directory: string): Promise<void> {
+  await syncFolder(directory).catch((error: unknown) => {
     throw wrapSystemError(error, `write the folder ${directory} to disk`);
   });
 }

@@ -24,7 +24,8 @@ export async function takeFullBackup(
   try {
     const run = new FullBackup(source, options, snapshot);
     const onBytes = (bytes: number): void => run.onBytes(bytes);
-    return await ArtifactFile.create({ ...options, database: source.name, onBytes }, (file) =>
+    const bytesExpected = snapshot.estimatedBytes;
+    return await ArtifactFile.create({ ...options, database: source.name, bytesExpected, onBytes }, (file) =>
       run.copyAndPublish(file),
     );
   } finally {
@@ -84,7 +85,7 @@ class FullBackup {
     for (let attempt = 1; attempt <= ATOMIC_COPY_ATTEMPTS_MAX; attempt++) {
       const open = await group.open();
       if (open === undefined) continue;
-      const mark = writer.mark();
+      const mark = await writer.mark();
       try {
         if (await this.#copyOnce(writer, open, group.rebuildable)) return;
       } finally {

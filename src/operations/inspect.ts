@@ -3,11 +3,12 @@
  * kilobytes of each file, whatever its size.
  */
 import { dirname } from 'node:path';
-import { isFile, readCatalogue, summaryOf } from '../chain/catalogue.ts';
+import { readCatalogue, summaryOf } from '../chain/catalogue.ts';
 import { artifactsOf, groupArtifacts, leavesOf, surveyChains } from '../chain/chains.ts';
 import { chainsForRestore, windowOf } from '../chain/plan.ts';
 import { type ArtifactSummary, newestFirst } from '../chain/summary.ts';
 import { GraphkeepError } from '../errors.ts';
+import { isFileAt } from '../storage/places.ts';
 import type { ChainOverview, InspectResult, OperationContext } from './types.ts';
 
 /**
@@ -15,7 +16,7 @@ import type { ChainOverview, InspectResult, OperationContext } from './types.ts'
  * A named file that is no artifact is an error; in a folder it is reported and the others are shown.
  */
 export async function inspectArtifacts(path: string, context: OperationContext = {}): Promise<InspectResult> {
-  if (await isFile(path)) return { artifacts: [await summaryOf(path)], unreadable: [], chains: [] };
+  if (await isFileAt(path)) return { artifacts: [await summaryOf(path)], unreadable: [], chains: [] };
   const { artifacts, unreadable } = await readCatalogue(path, context.signal);
   return { artifacts, unreadable, chains: overviewOf(artifacts) };
 }
@@ -41,7 +42,7 @@ export async function inspectLatestChain(
   database: string | undefined,
   context: OperationContext = {},
 ): Promise<ArtifactSummary[]> {
-  const given = (await isFile(path)) ? await summaryOf(path) : undefined;
+  const given = (await isFileAt(path)) ? await summaryOf(path) : undefined;
   const { artifacts } = await readCatalogue(given === undefined ? path : dirname(path), context.signal);
   const wanted = given?.database ?? database;
   if (wanted === undefined) {

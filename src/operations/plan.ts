@@ -6,7 +6,7 @@ import { basename, dirname } from 'node:path';
 import { readCheckpointMembers } from '../artifact/members.ts';
 import { openArtifact } from '../artifact/reader.ts';
 import { assembledBytes } from '../chain/assemble.ts';
-import { type Catalogue, catalogueOf, isFile, readCatalogue, summaryOf } from '../chain/catalogue.ts';
+import { type Catalogue, catalogueOf, readCatalogue, summaryOf } from '../chain/catalogue.ts';
 import { type ArtifactGroup, artifactsOf, type Chain, follows, groupArtifacts } from '../chain/chains.ts';
 import { newestCheckpoint } from '../chain/checkpoints.ts';
 import { chainsForRestore, windowOf } from '../chain/plan.ts';
@@ -14,6 +14,7 @@ import { type ProvenChain, proveChain } from '../chain/proof.ts';
 import { type ArtifactSummary, isEmptyDifferential, newestFirst } from '../chain/summary.ts';
 import { type ErrorCode, GraphkeepError } from '../errors.ts';
 import { kernelVersionName } from '../formats/txlog/kernelversion.ts';
+import { isFileAt } from '../storage/places.ts';
 import { formatTime } from './artifactfile.ts';
 import { byteProgress } from './byteprogress.ts';
 import type { ChainRequest, RestorePlan } from './types.ts';
@@ -60,7 +61,7 @@ async function prove(chain: Chain, request: ChainRequest): Promise<ProvenChain> 
 }
 
 async function findChains(request: ChainRequest): Promise<{ group: ArtifactGroup; chains: Chain[] }> {
-  if (await isFile(request.artifactPath)) return chainsOfFile(request);
+  if (await isFileAt(request.artifactPath)) return chainsOfFile(request);
   const catalogue = await readCatalogue(request.artifactPath, request.signal);
   const groups = groupsToChooseFrom(catalogue, request);
   if (request.until === undefined) refuseNewerUnreadable(catalogue, groups[0]!);
@@ -217,7 +218,7 @@ export async function databasesOf(
   sourceDatabase: string | undefined,
 ): Promise<DatabaseSource[]> {
   const [first] = paths;
-  if (first !== undefined && paths.length === 1 && !(await isFile(first))) {
+  if (first !== undefined && paths.length === 1 && !(await isFileAt(first))) {
     const catalogue = await readCatalogue(first);
     const [group] = groupsToChooseFrom(catalogue, {
       artifactPath: first,

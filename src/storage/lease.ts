@@ -13,6 +13,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, GraphkeepError, isErrno, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { LEASE_POLL_INTERVAL_MS, LEASE_WAIT_MS } from '../limits.ts';
 import { type FileLock, lockHolder, tryLock } from './locks.ts';
+import { acquireObjectLease } from './objects/lease.ts';
+import { isStoreUrl, storeOf } from './places.ts';
 
 /** It does not end like an artifact, so that no command takes it for one. */
 export const LEASE_FILE = '.graphkeep.lease';
@@ -57,6 +59,7 @@ export async function acquireLease(
   mode: LeaseMode,
   options: LeaseOptions = {},
 ): Promise<Lease> {
+  if (isStoreUrl(directory)) return acquireObjectLease(await storeOf(directory), mode, options);
   const path = join(directory, LEASE_FILE);
   const folder = identityOf(directory);
   const deadlineMs = performance.now() + (options.waitMs ?? LEASE_WAIT_MS);

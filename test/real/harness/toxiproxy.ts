@@ -1,38 +1,21 @@
 /** A proxy that does to connections what networks do: Shopify's toxiproxy, built once with Go and kept in the cache. */
-import { execFile, spawn } from 'node:child_process';
-import { access, mkdir } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
+import { ensureGoTool, type GoTool } from '../../storage/gotools.ts';
 import { killOnExit } from './server.ts';
 
-const run = promisify(execFile);
-const VERSION = '2.5.0';
-const MODULE = `github.com/Shopify/toxiproxy/v2/cmd/server@v${VERSION}`;
+const TOXIPROXY: GoTool = {
+  name: 'server',
+  folder: 'toxiproxy',
+  version: '2.5.0',
+  module: 'github.com/Shopify/toxiproxy/v2/cmd/server',
+};
 const START_TRIES_MAX = 500;
 
 /** Path of the program, or why there is none. */
-export async function findToxiproxy(): Promise<{ program: string } | { skip: string }> {
-  const configured = process.env.XDG_CACHE_HOME;
-  const base = configured !== undefined && configured !== '' ? configured : join(homedir(), '.cache');
-  const folder = join(base, 'graphkeep', 'tools', `toxiproxy-${VERSION}`);
-  const program = join(folder, 'server');
-  const isThere = await access(program).then(
-    () => true,
-    () => false,
-  );
-  if (isThere) return { program };
-  try {
-    await run('go', ['version']);
-  } catch {
-    return { skip: 'toxiproxy is built with Go, which is not installed here' };
-  }
-  await mkdir(folder, { recursive: true });
-  const env = { ...process.env, GOBIN: folder, CGO_ENABLED: '0', GOFLAGS: '-modcacherw' };
-  await run('go', ['install', '-trimpath', '-ldflags=-s -w', MODULE], { env });
-  return { program };
+export function findToxiproxy(): Promise<{ program: string } | { skip: string }> {
+  return ensureGoTool(TOXIPROXY);
 }
 
 export async function freePort(): Promise<number> {

@@ -87,7 +87,7 @@ async function writeArtifact(
   const writer = new ArtifactWriter(publication, level);
   await writer.begin({ ...descriptor, properties, highestAppendIndex: 0n });
   for (const member of members) {
-    const mark = writer.mark();
+    const mark = await writer.mark();
     for (const [number, content] of member.abandoned.entries()) {
       await writer.addMember(sourceOf(`abandoned/${number}`, content));
     }

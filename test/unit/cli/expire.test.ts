@@ -234,7 +234,7 @@ describe('arguments that are refused', () => {
     [['/nowhere', '--from-path=/elsewhere', '--keep-last=1'], /two folders/],
     [['/nowhere', '--keep-last=1', '--confirm', '--dry-run'], /exclude each other/],
     [['/nowhere', '--keep-last=1', '--dry-run=false'], /does not remove anything by itself/],
-    [['s3://bucket', '--keep-last=1'], /later version/],
+    [['s3://b', '--keep-last=1'], /does not name a bucket/],
     [['/nowhere', '--keep-last=1', '--additional-config=x'], /refused/],
   ];
   for (const [argumentList, message] of CASES) {

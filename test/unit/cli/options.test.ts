@@ -11,6 +11,12 @@ after(() => rmSync(folder, { recursive: true }));
 
 /** Command line → words that the message has to hold. All are refused before any file is read. */
 const REFUSALS: [string[], RegExp][] = [
+  [['--object-lock=governance'], /--object-lock takes governance,<yyyy-MM-dd>/],
+  [['--object-lock=compliance,2027-02-30'], /--object-lock takes/],
+  [['--object-lock=compliance,2020-01-01'], /--object-lock ends in the past: 2020-01-01/],
+  [['--object-tags=team'], /--object-tags takes <key>=<value>/],
+  [['--server-side-encryption=scope'], /--server-side-encryption takes store, kms/],
+  [['--s3-checksums=never'], /--s3-checksums/],
   [['--from=host:port'], /--from names no address: 'host:port'/],
   [['--from', 'host:70000'], /--from names no address/],
   [['--from=localhost', '--from-path-data=/x'], /--from and --from-path-data and --from-path-txn exclude/],
@@ -68,10 +74,14 @@ describe('database backup refuses what it does not do', () => {
   }
 
   for (const scheme of ['s3', 'gs', 'azb']) {
-    test(`--to-path=${scheme}://`, async () => {
-      const run = await cli(['database', 'backup', `--to-path=${scheme}://bucket/folder`]);
-      assert.equal(run.exitStatus, 64);
-      assert.match(run.stderr, new RegExp(`${scheme}://.*later version`));
+    test(`--to-path=${scheme}:// takes a store, and nothing else does`, async () => {
+      const wrong = await cli(['database', 'backup', `--to-path=${scheme}://bucket/folder?token=x`]);
+      assert.equal(wrong.exitStatus, 64);
+      assert.match(wrong.stderr, new RegExp(`the ${scheme}:// URL has a \\?, # or @ in it`));
+      assert.doesNotMatch(wrong.stderr, /token=x/);
+      const local = await cli(['database', 'backup', `--temp-path=${scheme}://bucket/folder`]);
+      assert.equal(local.exitStatus, 64);
+      assert.match(local.stderr, new RegExp(`--temp-path is refused.*${scheme}:// is none`));
     });
   }
 
@@ -130,7 +140,8 @@ describe('database restore and the backup commands refuse', () => {
     ],
     [['database', 'restore', '--from-path=/a', '--temp-path=/b'], /--temp-path is refused/],
     [['database', 'restore', '--from-path=/a', '--to-path-data=/b'], /needs --to-path-txn/],
-    [['database', 'restore', '--from-path=s3://a/b'], /later version/],
+    [['database', 'restore', '--to-path-data=s3://a/b'], /--to-path-data is refused/],
+    [['database', 'restore', '--from-path=s3://a'], /does not name a bucket/],
     [['backup', 'inspect'], /missing required argument/],
     [['backup', 'inspect', '/a', '--latest-backup', '--latest-chain'], /exclude each other/],
     [['backup', 'inspect', '/a', '--format=XML'], /possible values: TABULAR, JSON/],

@@ -182,7 +182,9 @@ describe('the private key', () => {
     await assert.rejects(large, failure('GK_CONFIG', /larger than/));
   });
 
-  test('that this user may not read is a matter of permission', { skip: isRoot }, async (context) => {
+  test('that this user may not read is a matter of permission', {
+    skip: isRoot && 'root may read everything',
+  }, async (context) => {
     const reading = loaded(context, {}, {}, (base) => chmodSync(join(base, 'private.key'), 0));
     await assert.rejects(reading, failure('GK_NO_PERMISSION', /private\.key/));
   });

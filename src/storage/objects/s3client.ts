@@ -1,0 +1,161 @@
+/** The client of S3: where it is, how it is spoken to, and who we are. The SDK is loaded when it is first needed. */
+import { createHash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import { GraphkeepError } from '../../errors.ts';
+import {
+  CUSTOMER_KEY_BYTES,
+  OBJECT_CONNECT_MS_MAX,
+  OBJECT_SDK_TRIES,
+  OBJECT_SILENCE_MS_MAX,
+} from '../../limits.ts';
+import { type StoreAgents, storeAgents } from './agents.ts';
+import { checkEndpoint } from './endpoint.ts';
+import { type Scrub, scrubber } from './secrets.ts';
+import type { S3Settings, StoreSettings } from './settings.ts';
+import type { ObjectAttributes } from './store.ts';
+
+export type S3Module = typeof import('@aws-sdk/client-s3');
+
+export interface S3Connection {
+  readonly sdk: S3Module;
+  readonly client: S3Client;
+  /** The SDK does not close what it was given. */
+  readonly agents: StoreAgents;
+  readonly scrub: Scrub;
+  /** Headers of SSE-C, which every request about an object needs. */
+  readonly customerKey: CustomerKeyFields;
+  /** Whether parts carry a checksum of their own besides the SHA-256 of the signature. */
+  readonly hasChecksums: boolean;
+}
+
+export interface CustomerKeyFields {
+  readonly SSECustomerAlgorithm?: 'AES256';
+  readonly SSECustomerKey?: string;
+  readonly SSECustomerKeyMD5?: string;
+}
+
+/** @throws GK_CONFIG, GK_NOT_FOUND */
+export async function connectS3(settings: StoreSettings): Promise<S3Connection> {
+  const s3 = settings.s3 ?? {};
+  const customerKey = customerKeyFields(s3.customerKey);
+  const endpoint = endpointOf(s3);
+  const [sdk, agents] = await Promise.all([import('@aws-sdk/client-s3'), storeAgents(settings)]);
+  const region = s3.region ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION;
+  const configuration: S3ClientConfig = {
+    maxAttempts: OBJECT_SDK_TRIES,
+    requestHandler: {
+      connectionTimeout: OBJECT_CONNECT_MS_MAX,
+      socketTimeout: settings.silenceMs ?? OBJECT_SILENCE_MS_MAX,
+      httpAgent: agents.http,
+      httpsAgent: agents.https,
+    },
+    followRegionRedirects: true,
+    ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: s3.pathStyle ?? !isOfAws(endpoint) }),
+    ...(endpoint === undefined && s3.pathStyle !== undefined ? { forcePathStyle: s3.pathStyle } : {}),
+    // Other stores do not ask for one; AWS does, and then the SDK looks into the profile.
+    ...(region !== undefined ? { region } : endpoint !== undefined ? { region: 'us-east-1' } : {}),
+    ...(s3.profile === undefined ? {} : { profile: s3.profile }),
+    ...(s3.credentials === undefined ? {} : { credentials: s3.credentials }),
+    ...(s3.requestChecksums === undefined ? {} : { requestChecksumCalculation: s3.requestChecksums }),
+    ...(s3.responseChecksums === undefined ? {} : { responseChecksumValidation: s3.responseChecksums }),
+  };
+  const client = new sdk.S3Client(configuration);
+  const hasChecksums = (await client.config.requestChecksumCalculation()) === 'WHEN_SUPPORTED';
+  return { sdk, client, agents, scrub: scrubberOf(s3), customerKey, hasChecksums };
+}
+
+/** @throws GK_CONFIG */
+function endpointOf(s3: S3Settings): string | undefined {
+  const isIgnored = process.env.AWS_IGNORE_CONFIGURED_ENDPOINT_URLS?.toLowerCase() === 'true';
+  const fromEnvironment = isIgnored
+    ? undefined
+    : process.env.AWS_ENDPOINT_URL_S3 || process.env.AWS_ENDPOINT_URL;
+  const endpoint = s3.endpoint || fromEnvironment || undefined;
+  if (endpoint === undefined) return undefined;
+  return checkEndpoint(endpoint, 'AWS_ENDPOINT_URL_S3=https://s3.example.com:9000');
+}
+
+function isOfAws(endpoint: string): boolean {
+  return /(^|\.)amazonaws\.com(\.cn)?$/.test(new URL(endpoint).hostname);
+}
+
+function customerKeyFields(key: Buffer | undefined): CustomerKeyFields {
+  if (key === undefined) return {};
+  if (key.length !== CUSTOMER_KEY_BYTES) {
+    throw new GraphkeepError('GK_CONFIG', `a key of the customer (SSE-C) has ${CUSTOMER_KEY_BYTES} bytes`, {
+      hint: 'make one with: openssl rand 32',
+    });
+  }
+  return {
+    SSECustomerAlgorithm: 'AES256',
+    SSECustomerKey: key.toString('base64'),
+    SSECustomerKeyMD5: createHash('md5').update(key).digest('base64'),
+  };
+}
+
+function scrubberOf({ credentials, customerKey }: S3Settings): Scrub {
+  const { AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = process.env;
+  return scrubber([
+    credentials?.secretAccessKey,
+    credentials?.sessionToken,
+    customerKey?.toString('base64'),
+    AWS_SECRET_ACCESS_KEY,
+    AWS_SESSION_TOKEN,
+  ]);
+}
+
+/** Fields that PutObject and CreateMultipartUpload share. @throws GK_UNSUPPORTED */
+export function s3Attributes(attributes: ObjectAttributes): S3AttributeFields {
+  const { contentType, storageClass, tags, lock, legalHold } = attributes;
+  return {
+    ContentType: contentType ?? 'application/octet-stream',
+    ...(storageClass === undefined ? {} : { StorageClass: storageClass as StorageClassField }),
+    ...(tags === undefined ? {} : { Tagging: tagText(tags) }),
+    ...(lock === undefined
+      ? {}
+      : {
+          ObjectLockMode: lock.mode === 'governance' ? 'GOVERNANCE' : 'COMPLIANCE',
+          ObjectLockRetainUntilDate: lock.until,
+        }),
+    ...(legalHold ? { ObjectLockLegalHoldStatus: 'ON' } : {}),
+    ...encryptionFields(attributes),
+  };
+}
+
+/** A plus for a space is not understood everywhere. */
+function tagText(tags: Readonly<Record<string, string>>): string {
+  return new URLSearchParams(tags).toString().replaceAll('+', '%20');
+}
+
+type StorageClassField = NonNullable<import('@aws-sdk/client-s3').PutObjectCommandInput['StorageClass']>;
+type S3AttributeFields = Pick<
+  import('@aws-sdk/client-s3').PutObjectCommandInput,
+  | 'ContentType'
+  | 'StorageClass'
+  | 'Tagging'
+  | 'ObjectLockMode'
+  | 'ObjectLockRetainUntilDate'
+  | 'ObjectLockLegalHoldStatus'
+  | 'ServerSideEncryption'
+  | 'SSEKMSKeyId'
+>;
+
+function encryptionFields({ encryption }: ObjectAttributes): S3AttributeFields {
+  if (encryption === undefined) return {};
+  if (encryption.by === 'store') return { ServerSideEncryption: 'AES256' };
+  if (encryption.by === 'scope') {
+    throw new GraphkeepError('GK_UNSUPPORTED', 'S3 knows no encryption scopes', {
+      hint: 'encrypt by the store or by a key of KMS',
+    });
+  }
+  const { keyId } = encryption;
+  return { ServerSideEncryption: 'aws:kms', ...(keyId === undefined ? {} : { SSEKMSKeyId: keyId }) };
+}
+
+/** As the header has it: big-endian, in base64. */
+export function crc32Text(bytes: Buffer): string {
+  const value = Buffer.alloc(4);
+  value.writeUInt32BE(crc32(bytes));
+  return value.toString('base64');
+}

@@ -1,0 +1,127 @@
+/**
+ * Folders of artifacts wherever they are: on this machine, or in an object store by its URL. Who lists, opens or removes
+ * artifacts goes through here and does not know the difference; paths are texts in both cases, and the last step of one is
+ * its name.
+ */
+import { stat, unlink } from 'node:fs/promises';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
+import { openForReading, type ReadableFile, readFolder, syncDirectory } from './local.ts';
+import { isStoreUrl } from './objects/address.ts';
+import { openObjectStore } from './objects/open.ts';
+import type { StoreSettings } from './objects/settings.ts';
+import type { ObjectAttributes, ObjectStore } from './objects/store.ts';
+
+export { isStoreUrl };
+
+let settings: StoreSettings = {};
+let attributes: ObjectAttributes = {};
+const stores = new Map<string, Promise<ObjectStore>>();
+
+/** How stores are reached from now on; what was open stays as it is. Said once, by the program. */
+export function useStoreSettings(given: StoreSettings, ofArtifacts: ObjectAttributes = {}): void {
+  settings = given;
+  attributes = ofArtifacts;
+}
+
+/** How artifacts are to be kept that are written from now on. */
+export function artifactAttributes(): ObjectAttributes {
+  return attributes;
+}
+
+/** The store of a folder; one for all who use that folder. */
+export function storeOf(folder: string): Promise<ObjectStore> {
+  const url = folder.replace(/\/*$/, '/');
+  let store = stores.get(url);
+  if (store === undefined) {
+    store = openObjectStore(url, settings);
+    stores.set(url, store);
+  }
+  return store;
+}
+
+/** Connections of stores that are kept alive would keep the process alive as well. */
+export async function closeStores(): Promise<void> {
+  if (stores.size === 0) return;
+  const { leasesEnded } = await import('./objects/lease.ts');
+  await leasesEnded();
+  const open = [...stores.values()];
+  stores.clear();
+  for (const store of await Promise.allSettled(open)) if (store.status === 'fulfilled') store.value.close();
+}
+
+export function joinPath(folder: string, name: string): string {
+  return isStoreUrl(folder) ? `${folder.replace(/\/*$/, '')}/${name}` : path.join(folder, name);
+}
+
+/** As `backup inspect` prints a path. */
+export function urlOf(given: string): string {
+  return isStoreUrl(given) ? given : pathToFileURL(given).href;
+}
+
+/** As `path.resolve`; a URL is absolute already. */
+export function resolvePath(given: string): string {
+  return isStoreUrl(given) ? given.replace(/\/+$/, '') : path.resolve(given);
+}
+
+export async function openPath(file: string): Promise<ReadableFile> {
+  return isStoreUrl(file) ? openObject(file) : openForReading(file);
+}
+
+async function openObject(url: string): Promise<ReadableFile> {
+  const store = await storeOf(path.posix.dirname(url));
+  const key = path.posix.basename(url);
+  const facts = await store.stat(key);
+  if (facts === undefined) throw new GraphkeepError('GK_NOT_FOUND', `there is no ${url}`);
+  const { bytes, tag } = facts;
+  return {
+    path: url,
+    bytes,
+    read: async (target, position) => {
+      const wanted = target.subarray(0, Math.max(0, Math.min(target.length, bytes - position)));
+      if (wanted.length > 0) await store.read(key, position, wanted, { tag });
+      return wanted.length;
+    },
+    close: async () => undefined,
+  };
+}
+
+/** Names of the files in a folder, not of those in folders below it. @throws GK_NOT_FOUND, GK_NO_PERMISSION, … */
+export async function filesIn(folder: string): Promise<string[]> {
+  if (!isStoreUrl(folder)) {
+    return (await readFolder(folder)).filter((entry) => entry.isFile()).map((entry) => entry.name);
+  }
+  const names: string[] = [];
+  for await (const { key } of (await storeOf(folder)).list('')) if (!key.includes('/')) names.push(key);
+  return names;
+}
+
+/** In an object store a path is a file when there is such an object; any other is a folder, empty perhaps. */
+export async function isFileAt(given: string): Promise<boolean> {
+  if (isStoreUrl(given)) {
+    const [folder, name] = [path.posix.dirname(given), path.posix.basename(given)];
+    const isBucket = !isStoreUrl(`${folder}/`) || folder.endsWith(':/');
+    return !isBucket && name !== '' && (await (await storeOf(folder)).stat(name)) !== undefined;
+  }
+  const status = await stat(given).catch((error: unknown) => {
+    throw wrapSystemError(error, `find ${given}`);
+  });
+  return status.isFile();
+}
+
+/** What is gone already is no error. */
+export async function removePath(file: string): Promise<void> {
+  if (isStoreUrl(file)) {
+    await (await storeOf(path.posix.dirname(file))).remove(path.posix.basename(file));
+    return;
+  }
+  await unlink(file).catch((error: unknown) => {
+    if (!isErrno(error, 'ENOENT')) throw error;
+  });
+}
+
+/** Removals and new names are durable; in an object store they are by themselves. */
+export async function syncFolder(folder: string): Promise<void> {
+  if (!isStoreUrl(folder)) await syncDirectory(folder);
+}

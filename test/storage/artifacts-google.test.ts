@@ -1,0 +1,5 @@
+/** Artifacts in Google Cloud storage. */
+import { artifactSuite } from './artifacts.ts';
+import { startFakeGcs } from './fakegcs.ts';
+
+artifactSuite('Google (fake-gcs-server)', startFakeGcs);

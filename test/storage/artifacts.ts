@@ -1,0 +1,237 @@
+/**
+ * What graphkeep does with a folder of artifacts, in an object store: the same suite for each real server. Databases are
+ * those of the fixtures; nothing of the store is imitated.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { after, before, describe, type TestContext, test } from 'node:test';
+import { memberFromBytes } from '../../src/artifact/membersource.ts';
+import { type ArtifactSink, ArtifactWriter } from '../../src/artifact/writer.ts';
+import { readCatalogue } from '../../src/chain/catalogue.ts';
+import { foldersBelow } from '../../src/neo4j/folders.ts';
+import { aggregateChain } from '../../src/operations/aggregate.ts';
+import { backupDatabase } from '../../src/operations/backup.ts';
+import { expireArtifacts } from '../../src/operations/expire.ts';
+import { inspectArtifacts } from '../../src/operations/inspect.ts';
+import { restoreDatabase } from '../../src/operations/restore.ts';
+import { validateArtifact } from '../../src/operations/validate.ts';
+import { acquireLease } from '../../src/storage/lease.ts';
+import { Publication } from '../../src/storage/local.ts';
+import { ObjectPublication } from '../../src/storage/objects/publication.ts';
+import { closeStores, storeOf, useStoreSettings } from '../../src/storage/places.ts';
+import { ChainScene, membersOf } from '../fixtures/chains.ts';
+import { storeIdOf } from '../fixtures/lines.ts';
+import { noise } from '../fixtures/random.ts';
+import { failure, filesBelow, makeFolder, temporaryFolder } from '../fixtures/workspace.ts';
+import type { RunningStore } from './servers.ts';
+
+const LINE = '5.26';
+/** Of one artifact: its facts, its two ends, and perhaps what lies between head and descriptor. */
+const REQUESTS_PER_INSPECTED_MAX = 4;
+
+export function artifactSuite(name: string, start: () => Promise<RunningStore | { skip: string }>): void {
+  describe(`artifacts in ${name}`, async () => {
+    const started = await start();
+    if ('skip' in started) {
+      test('a folder of artifacts', { skip: started.skip }, () => undefined);
+      return;
+    }
+    const store = started;
+    let folders = 0;
+    /** Each test has a folder of its own. */
+    const folder = (): string => `${store.url}/artifacts-${++folders}`;
+    before(() => useStoreSettings(store.throughProxy));
+    after(async () => {
+      await closeStores();
+      useStoreSettings({});
+      await store.stop();
+    });
+
+    test('a chain is written, listed, proven, restored, folded and expired', (context) =>
+      wholeLife(context, folder()));
+    test('an artifact is inspected by a few requests', (context) => fewRequests(context, folder(), store));
+    test('an interrupted backup leaves nothing', (context) => nothingIsLeft(context, folder()));
+    test('what is taken back while it is written is not in the object', (context) =>
+      goesBack(context, folder()));
+    test('a name that is taken meanwhile is not overwritten', () => neverOverwrites(folder()));
+    test('leases keep each other out', () => leasesExclude(folder()));
+    if (store.url.startsWith('s3:'))
+      test('a lock keeps an artifact from being removed', (context) => lockHolds(context, store));
+  });
+}
+
+async function wholeLife(context: TestContext, target: string): Promise<void> {
+  const scene = new ChainScene(context, LINE);
+  const local = await scene.backup('FULL');
+  const full = await scene.backup('AUTO', { targetDirectory: target });
+  assert.equal(full.kind, 'full');
+  assert.ok(full.artifactPath.startsWith(`${target}/neo4j-`), full.artifactPath);
+  scene.database.appendTo(30n);
+  const differential = await scene.backup('AUTO', { targetDirectory: target });
+  assert.deepEqual([differential.kind, differential.parentPath], ['differential', full.artifactPath]);
+
+  const { artifacts, unreadable } = await inspectArtifacts(target);
+  assert.deepEqual(unreadable, []);
+  assert.deepEqual(
+    artifacts.map(({ path }) => path).sort(),
+    [full.artifactPath, differential.artifactPath].sort(),
+  );
+  for (const { path } of artifacts) assert.deepEqual((await validateArtifact(path)).problems, []);
+  assert.deepEqual(await membersOf(full.artifactPath), await membersOf(local.artifactPath));
+
+  const restored = foldersBelow(makeFolder(scene.root, 'restored'), 'neo4j');
+  const result = await restoreDatabase({
+    artifactPath: target,
+    target: restored,
+    overwriteDestination: false,
+  });
+  assert.equal(result.highestTransaction, 30n);
+  assert.ok(filesBelow(restored.storeDirectory).size > 10);
+
+  const form = { compress: true, compressionLevel: 1, keepFailed: false, keepOldBackup: false };
+  const folded = await aggregateChain({ artifactPath: target, ...form });
+  assert.deepEqual(
+    (await readCatalogue(target)).artifacts.map(({ path }) => path),
+    [folded.artifactPath],
+  );
+  assert.deepEqual((await validateArtifact(folded.artifactPath!)).problems, []);
+
+  await scene.backup('FULL', { targetDirectory: target });
+  const policy = { last: 1 };
+  const expired = await expireArtifacts({ directory: target, policy, confirm: true });
+  assert.deepEqual(
+    expired.databases[0]!.removed.map(({ path }) => path),
+    [folded.artifactPath],
+  );
+  assert.equal((await readCatalogue(target)).artifacts.length, 1);
+}
+
+async function fewRequests(context: TestContext, target: string, { proxy }: RunningStore): Promise<void> {
+  const scene = new ChainScene(context, LINE);
+  await scene.backup('FULL', { targetDirectory: target });
+  const before = proxy.seen.length;
+  await inspectArtifacts(target);
+  const asked = proxy.seen.slice(before).map(({ method, path }) => `${method} ${path}`);
+  const ofArtifact = asked.filter((request) => request.includes('.backup'));
+  assert.ok(ofArtifact.length >= 2 && ofArtifact.length <= REQUESTS_PER_INSPECTED_MAX, asked.join('\n'));
+}
+
+async function nothingIsLeft(context: TestContext, target: string): Promise<void> {
+  const scene = new ChainScene(context, LINE);
+  const stop = new AbortController();
+  const listener = { progress: () => stop.abort(), notice: () => undefined };
+  const run = scene.backup('FULL', { targetDirectory: target, signal: stop.signal, listener });
+  await assert.rejects(run, failure('GK_INTERRUPTED'));
+  const store = await storeOf(target);
+  const left: string[] = [];
+  for await (const { key } of store.list('')) left.push(key);
+  for await (const { key } of store.listUploads('')) left.push(`upload of ${key}`);
+  assert.deepEqual(
+    left.filter((key) => !key.startsWith('.graphkeep.lease')),
+    [],
+  );
+}
+
+const descriptor = {
+  storeId: storeIdOf(LINE),
+  databaseUuid: Buffer.alloc(16, 7),
+  databaseName: 'neo4j',
+  timeSeconds: 1n,
+  lowestAppendIndex: 1n,
+  highestAppendIndex: 2n,
+  recovered: false,
+  compressed: true,
+  full: true,
+  properties: new Map<string, Buffer>(),
+};
+
+/** Members that are taken back begin in the first part, in the middle of one, and at places that no part ends at. */
+async function writeWithRewinds(sink: ArtifactSink): Promise<void> {
+  const writer = new ArtifactWriter(sink, 1);
+  await writer.begin(descriptor);
+  for (const [number, megabytes] of [3, 20, 1, 13, 9].entries()) {
+    const mark = await writer.mark();
+    await writer.addMember(
+      memberFromBytes(`abandoned.${number}`, 'store', noise(megabytes * 1_000_003, number)),
+    );
+    await writer.rewind(mark);
+    await writer.addMember(
+      memberFromBytes(`kept.${number}`, 'store', noise(megabytes * 700_001, number + 50)),
+    );
+  }
+  await writer.finish(descriptor, {
+    writer: 'graphkeep test',
+    parent: { appendIndex: '1', checksum: 1 },
+    end: { logVersion: '0', offsetBytes: '128' },
+    highestChecksum: 1,
+    latestCommitMillis: '1',
+    leftOut: [],
+  });
+}
+
+async function goesBack(context: TestContext, target: string): Promise<void> {
+  const local = temporaryFolder(context);
+  const file = await Publication.create(local, 'x.backup');
+  await writeWithRewinds(file);
+  assert.ok(await file.publish(join(local, 'x.backup')));
+  const store = await storeOf(target);
+  const object = await ObjectPublication.begin(store, 'x.backup', {});
+  await writeWithRewinds(object);
+  assert.equal(await object.publish(), true);
+  const expected = readFileSync(join(local, 'x.backup'));
+  const facts = await store.stat('x.backup');
+  assert.equal(facts?.bytes, expected.length);
+  const got = Buffer.alloc(expected.length);
+  await store.read('x.backup', 0, got);
+  assert.equal(got.equals(expected), true);
+}
+
+async function lockHolds(context: TestContext, { throughProxy }: RunningStore): Promise<void> {
+  const target = 's3://locked/artifacts';
+  const scene = new ChainScene(context, LINE);
+  context.mock.timers.reset();
+  const until = new Date(Date.now() + 60_000);
+  useStoreSettings(throughProxy, { lock: { mode: 'governance', until } });
+  try {
+    const form = { ...scene.optionsFor({ type: 'FULL' }), targetDirectory: target };
+    const { artifactPath } = await backupDatabase(scene.database.folders, form);
+    const store = await storeOf(target);
+    await assert.rejects(store.remove(basename(artifactPath)), failure('GK_NO_PERMISSION'));
+    assert.deepEqual((await validateArtifact(artifactPath)).problems, []);
+  } finally {
+    useStoreSettings(throughProxy);
+  }
+}
+
+async function neverOverwrites(target: string): Promise<void> {
+  const store = await storeOf(target);
+  const object = await ObjectPublication.begin(store, 'taken.backup', {});
+  await object.append(Buffer.from('ours'));
+  await store.put('taken.backup', Buffer.from('theirs'), { ifAbsent: true });
+  assert.equal(await object.publish(), false);
+  const got = Buffer.alloc(6);
+  await store.read('taken.backup', 0, got);
+  assert.equal(got.toString(), 'theirs');
+}
+
+async function leasesExclude(target: string): Promise<void> {
+  const once = { waitMs: 0 };
+  const first = await acquireLease(target, 'shared', once);
+  const second = await acquireLease(target, 'shared', once);
+  await assert.rejects(
+    acquireLease(target, 'exclusive', once),
+    failure('GK_IN_USE', /\.graphkeep\.lease-shared-/),
+  );
+  first.release();
+  second.release();
+  const alone = await acquireLease(target, 'exclusive', { waitMs: 10_000 });
+  for (const mode of ['shared', 'exclusive'] as const) {
+    await assert.rejects(
+      acquireLease(target, mode, once),
+      failure('GK_IN_USE', /\.graphkeep\.lease-exclusive-/),
+    );
+  }
+  alone.release();
+  (await acquireLease(target, 'shared', { waitMs: 10_000 })).release();
+}

@@ -1,0 +1,42 @@
+/** versitygw, the S3 server of the tests. */
+import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
+import { ensureGoTool, VERSITYGW } from './gotools.ts';
+import { type RunningStore, startServer, withProxy } from './servers.ts';
+
+export const ACCESS_KEY = 'graphkeep-test-access';
+export const SECRET_KEY = 'planted-secret-Of-The-Test-4711';
+const WRONG_SECRET_KEY = 'planted-wrong-secret-Of-The-Test-0815';
+export const SLOW_DOWN = '<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please</Message></Error>';
+
+const credentials = { accessKeyId: ACCESS_KEY, secretAccessKey: SECRET_KEY };
+
+export async function startVersity(): Promise<RunningStore | { skip: string }> {
+  const tool = await ensureGoTool(VERSITYGW);
+  if ('skip' in tool) return tool;
+  const server = await startServer(
+    tool.program,
+    (port, folder) => ['--port', `127.0.0.1:${port}`, '--quiet', 'posix', folder],
+    { ROOT_ACCESS_KEY: ACCESS_KEY, ROOT_SECRET_KEY: SECRET_KEY },
+  );
+  const endpoint = `http://127.0.0.1:${server.port}`;
+  const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
+  await client.send(new CreateBucketCommand({ Bucket: 'backups' }));
+  await client.send(new CreateBucketCommand({ Bucket: 'locked', ObjectLockEnabledForBucket: true }));
+  client.destroy();
+  const { proxy, stop } = await withProxy(server);
+  return {
+    url: 's3://backups',
+    missingBucketUrl: 's3://missing-bucket',
+    proxy,
+    direct: { s3: { endpoint, credentials } },
+    throughProxy: { s3: { endpoint: proxy.url, credentials } },
+    wrongCredentials: {
+      s3: { endpoint, credentials: { ...credentials, secretAccessKey: WRONG_SECRET_KEY } },
+    },
+    secrets: [SECRET_KEY],
+    wrongSecrets: [WRONG_SECRET_KEY],
+    at: (url) => ({ s3: { endpoint: url, credentials } }),
+    slowDown: { status: 503, body: SLOW_DOWN },
+    stop,
+  };
+}

@@ -1,0 +1,188 @@
+/** Object stores as far as they can be tested without one: URLs, keys, parts, secrets, and what is loaded when. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { GIB, MIB, OBJECT_PART_BYTES_DEFAULT, S3_PARTS_MAX } from '../../../src/limits.ts';
+import { fullKey, isStoreUrl, parseStoreUrl } from '../../../src/storage/objects/address.ts';
+import { networkFailure, statusFailure } from '../../../src/storage/objects/failures.ts';
+import { Flights } from '../../../src/storage/objects/flights.ts';
+import { keyBelow, Pages } from '../../../src/storage/objects/listing.ts';
+import { choosePartBytes, PartTable } from '../../../src/storage/objects/parts.ts';
+import { cleanCause, scrubber, shortWords } from '../../../src/storage/objects/secrets.ts';
+import { failure } from '../../fixtures/workspace.ts';
+
+describe('URLs of object stores', () => {
+  test('bucket and folder', () => {
+    const parse = (text: string) => {
+      const { scheme, account, bucket, prefix, url } = parseStoreUrl(text);
+      return [scheme, account, bucket, prefix, url];
+    };
+    assert.deepEqual(parse('s3://b-1'), ['s3', '', 'b-1', '', 's3://b-1/']);
+    assert.deepEqual(parse('s3://b-1/'), ['s3', '', 'b-1', '', 's3://b-1/']);
+    assert.deepEqual(parse('gs://my.bucket/a/b'), ['gs', '', 'my.bucket', 'a/b/', 'gs://my.bucket/a/b/']);
+    assert.deepEqual(parse('azb://acc/con/a//b/'), ['azb', 'acc', 'con', 'a/b/', 'azb://acc/con/a/b/']);
+    assert.equal(parseStoreUrl('azb://acc.blob.core.usgovcloudapi.net/con').bucket, 'con');
+    assert.ok(
+      isStoreUrl('S3://x') && !isStoreUrl('/data') && !isStoreUrl('s3:/x') && !isStoreUrl('http://x'),
+    );
+  });
+
+  test('what names none is refused, and a secret in it is not repeated', () => {
+    for (const text of [
+      's3://',
+      's3:///x',
+      'azb://account',
+      'gs://b/../c',
+      's3://-',
+      'azb://a_b/c',
+      's3://b/a\\c',
+    ]) {
+      assert.throws(() => parseStoreUrl(text), failure('GK_USAGE'), text);
+    }
+    for (const text of ['azb://acc/con?sv=1&sig=planted', 's3://key:planted@bucket/x', 'gs://b/x#planted']) {
+      assert.throws(
+        () => parseStoreUrl(text),
+        (error) => {
+          assert.doesNotMatch(String(error), /planted/);
+          return failure('GK_USAGE', /\?, # or @/)(error);
+        },
+      );
+    }
+  });
+
+  test('a key never leaves the folder of its store', () => {
+    const address = parseStoreUrl('s3://bucket/folder');
+    fc.assert(
+      fc.property(fc.string({ unit: fc.constantFrom('.', '/', 'a', '\\', '%', ' ', 'ü') }), (key) => {
+        let whole: string;
+        try {
+          whole = fullKey(address, key);
+        } catch {
+          return;
+        }
+        // As the SDKs put it into a URL, which takes steps of dots away all the same.
+        const path = new URL(`http://host/${whole.split('/').map(encodeURIComponent).join('/')}`).pathname;
+        assert.ok(path.startsWith('/folder/') && path.length > '/folder/'.length, whole);
+        assert.equal(keyBelow(address, whole), key);
+      }),
+    );
+    assert.throws(() => fullKey(address, 'ü'.repeat(600)), failure('GK_USAGE', /longer/));
+    assert.equal(keyBelow(address, 'folder-eu/x'), undefined);
+    assert.equal(keyBelow(address, 'folder/'), undefined);
+    assert.equal(keyBelow(address, 'folder/sub/'), undefined);
+  });
+});
+
+test('parts are as large as the object needs', () => {
+  assert.equal(choosePartBytes(undefined, S3_PARTS_MAX), OBJECT_PART_BYTES_DEFAULT);
+  assert.equal(choosePartBytes(0, S3_PARTS_MAX), OBJECT_PART_BYTES_DEFAULT);
+  for (const bytes of [GIB, 100 * GIB, 2000 * GIB]) {
+    const partBytes = choosePartBytes(bytes, S3_PARTS_MAX);
+    assert.ok(partBytes * S3_PARTS_MAX >= 2 * bytes && partBytes % MIB === 0);
+  }
+  assert.throws(() => choosePartBytes(5000 * GIB, S3_PARTS_MAX), failure('GK_UNSUPPORTED'));
+  const table = new PartTable<string>(10, 3);
+  assert.throws(() => table.check(4, 1), failure('GK_UNSUPPORTED', /more than 3 parts/));
+  for (const [number, bytes] of [
+    [0, 1],
+    [1.5, 1],
+    [1, 11],
+  ] as const) {
+    assert.throws(() => table.check(number, bytes), failure('GK_INTERNAL'));
+  }
+  table.sent(1, 10, 'old');
+  table.sent(1, 10, 'new');
+  table.sent(2, 3, 'end');
+  assert.deepEqual(table.inOrder(2), { receipts: ['new', 'end'], bytes: 13 });
+  assert.deepEqual(table.inOrder(0), { receipts: [], bytes: 0 });
+});
+
+test('a list that goes round in circles ends', () => {
+  const pages = new Pages('s3://b/');
+  assert.equal(pages.next('a'), 'a');
+  assert.throws(() => pages.next('a'), failure('GK_PROTOCOL'));
+  assert.throws(() => pages.next(undefined), failure('GK_PROTOCOL'));
+});
+
+test('the end of an upload waits for what is on its way', async () => {
+  const flights = new Flights();
+  let isOver = false;
+  const flight = flights.fly(undefined, async (signal) => {
+    await new Promise((resolve) => signal.addEventListener('abort', resolve));
+    await new Promise((resolve) => setTimeout(resolve, 20)); // what was sent takes its time to end
+    isOver = true;
+  });
+  assert.equal(await flights.end(), true);
+  assert.equal(isOver, true);
+  await flight;
+  assert.equal(await flights.end(), false);
+  await assert.rejects(
+    flights.fly(undefined, async () => undefined),
+    failure('GK_INTERRUPTED'),
+  );
+});
+
+describe('secrets', () => {
+  test('those that are known and those that look like one are blacked out', () => {
+    const scrub = scrubber(['p/anted+1', undefined, 'abc']);
+    const key = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tqK1SZFPTOtrKBHBeksoGMGw==';
+    const texts = [
+      'x p/anted+1 y p%2Fanted%2B1 z',
+      'https://h/c?sv=1&sig=p%2Fanted&se=2',
+      `AccountName=a;AccountKey=${key};EndpointSuffix=x`,
+      'Authorization: AWS4-HMAC-SHA256 Credential=planted/x, Signature=planted',
+      'bearer planted',
+      '{"authorization":"SharedKey a:planted"}',
+      'X-Amz-Security-Token=planted&x=1',
+      `the key ${key} is wrong`,
+      `-----BEGIN PRIVATE KEY-----\nplanted\nplanted\n-----END PRIVATE KEY-----`,
+      'token eyJhbGciOiJSUzI1NiJ9.eyJwbGFudGVkIn0.c2lnbmF0dXJl',
+    ];
+    for (const text of texts) {
+      assert.doesNotMatch(scrub(text), /p(\/|%2F)?anted|Eby8|eyJ/, text);
+      assert.match(scrub(text), /\*\*\*/);
+    }
+    const plain = 'could not read s3://bucket/neo4j-2026-11-21T19-51-00.backup: abc (NoSuchKey, HTTP 404)';
+    assert.equal(scrub(plain), plain);
+  });
+
+  test('the words of a store are one short line, and its errors bring nothing along', () => {
+    const scrub = scrubber(['planted-secret']);
+    assert.equal(shortWords('two\n\u001b[31mlines', scrub), 'two [31mlines');
+    assert.ok(shortWords('x'.repeat(10_000), scrub).length < 300);
+    const error = Object.assign(new Error('planted-secret'), { request: { headers: 'planted-secret' } });
+    const cause = cleanCause(error, scrub);
+    assert.deepEqual(
+      Object.keys(cause),
+      ['name', 'stack'].filter((name) => Object.keys(cause).includes(name)),
+    );
+    assert.doesNotMatch(`${cause.message} ${cause.stack}`, /planted-secret/);
+  });
+});
+
+test('what the network says is found inside of what an SDK makes of it', () => {
+  const inner = Object.assign(new Error('x'), { code: 'ECONNREFUSED' });
+  for (const error of [inner, new Error('y', { cause: inner }), new AggregateError([inner], 'z')]) {
+    assert.equal(networkFailure(error)?.code, 'GK_UNREACHABLE');
+  }
+  const circle = new Error('circle');
+  circle.cause = circle;
+  assert.equal(networkFailure(circle), undefined);
+  assert.equal(statusFailure(403, '')?.code, 'GK_NO_PERMISSION');
+  assert.equal(statusFailure(507, '')?.code, 'GK_NO_SPACE');
+  assert.equal(statusFailure(200, ''), undefined);
+});
+
+test('no SDK is loaded before its scheme is used', () => {
+  const folder = resolve(import.meta.dirname, '../../../src/storage/objects');
+  const cloud = /from '(@aws-sdk|@azure|@google-cloud|google-auth-library)/;
+  const files = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+  const statements = files.flatMap((text) => text.match(/^import[^;]*;/gm) ?? []);
+  assert.ok(statements.some((statement) => cloud.test(statement)));
+  const loading = statements.filter(
+    (statement) => cloud.test(statement) && !statement.startsWith('import type'),
+  );
+  assert.deepEqual(loading, []);
+});
