@@ -102,7 +102,9 @@ export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: b
   if (!wholeDbms) addPathOptions(command);
   command
     .addOption(
-      placeOption('--to-path <folder>', 'Existing folder for the artifacts, or s3://, gs://, azb://'),
+      wholeDbms
+        ? pathOption('--to-path <folder>', 'Existing folder for the artifacts')
+        : placeOption('--to-path <folder>', 'Existing folder for the artifacts, or s3://, gs://, azb://'),
     )
     .addOption(typeOption())
     .addOption(

@@ -102,12 +102,22 @@ export async function isFileAt(given: string): Promise<boolean> {
   if (isStoreUrl(given)) {
     const [folder, name] = [path.posix.dirname(given), path.posix.basename(given)];
     const isBucket = !isStoreUrl(`${folder}/`) || folder.endsWith(':/');
-    return !isBucket && name !== '' && (await (await storeOf(folder)).stat(name)) !== undefined;
+    return !isBucket && name !== '' && (await isObject(folder, name));
   }
   const status = await stat(given).catch((error: unknown) => {
     throw wrapSystemError(error, `find ${given}`);
   });
   return status.isFile();
+}
+
+/** Who may look below a folder only is refused a look at the folder itself: then it is no artifact. */
+async function isObject(folder: string, name: string): Promise<boolean> {
+  try {
+    return (await (await storeOf(folder)).stat(name)) !== undefined;
+  } catch (error) {
+    if (error instanceof GraphkeepError && error.code === 'GK_NO_PERMISSION') return false;
+    throw error;
+  }
 }
 
 /** What is gone already is no error. */
