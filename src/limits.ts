@@ -215,3 +215,5 @@ export const OBJECT_PARTS_IN_FLIGHT_MAX = 4;
 /** A lease in an object store that was not written for this long is of a process that died; how often it is written. */
 export const OBJECT_LEASE_LIFE_MS = 5 * 60_000;
 export const OBJECT_LEASE_RENEWALS = 5;
+/** An upload that was begun less than this long ago is never taken for the leftover of a killed backup. */
+export const LEFTOVER_AGE_MS_MIN = 60 * 60_000;

@@ -3,8 +3,10 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import type { RetentionPolicy } from '../chain/retention.ts';
 import { asGraphkeepError, type GraphkeepError } from '../errors.ts';
+import { parseDurationMs } from '../neo4j/values.ts';
 import type { ExpireDatabaseResult, ExpireOptions, ExpireResult } from '../operations/expire.ts';
 import type { ArtifactSummary } from '../operations/types.ts';
+import type { UploadFacts } from '../storage/objects/store.ts';
 import { urlOf } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
@@ -46,6 +48,7 @@ interface ExpireCommandOptions {
   allowSmaller: boolean;
   removeOrphans: boolean;
   verify: boolean;
+  cleanup?: number;
   format?: string;
   verbose: boolean;
 }
@@ -99,6 +102,12 @@ export function addBackupExpire(parent: Command, context: CliContext, outcome: C
       ),
     )
     .addOption(booleanOption('--verify', 'Read the newest full artifact from end to end before', false))
+    .addOption(
+      new Option(
+        '--cleanup <age>',
+        'In an object store: remove uploads that killed backups left, if they are older, e.g. 7d',
+      ).argParser(parseCleanup),
+    )
     .addOption(choiceOption('--format', 'Form of the output', ['TABULAR', 'JSON'], 'TABULAR'))
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
@@ -120,6 +129,12 @@ function percentOption(name: string, description: string, defaultValue: number):
   return new Option(`${name} <percent>`, description)
     .argParser((value: string) => parseCount(name, value))
     .default(defaultValue);
+}
+
+function parseCleanup(value: string): number {
+  const ageMs = parseDurationMs(value);
+  if (ageMs === undefined) throw usageError(`--cleanup takes an age such as 7d or 12h, not '${value}'`);
+  return ageMs;
 }
 
 /** Its bounds are the operation's. */
@@ -167,11 +182,16 @@ async function runExpire(given: string, options: ExpireCommandOptions, context: 
   };
   try {
     const result = await expireArtifacts(what);
+    const leftovers = await cleanUp(what, options.cleanup);
     progress.finish();
     const failedStatus = exitStatusOf(result.databases);
     const status = failedStatus === 0 ? 0 : (watch.exitStatus() ?? failedStatus);
-    if (json) context.stdout.write(renderJson(jsonDocument(result, status)));
-    else printResult(result, options, context);
+    const found = leftovers === undefined ? {} : { leftovers };
+    if (json) context.stdout.write(renderJson({ ...jsonDocument(result, status), ...found }));
+    else {
+      printResult(result, options, context);
+      for (const upload of leftovers ?? []) printLeftover(upload, confirm, context);
+    }
     return status;
   } catch (error) {
     progress.finish();
@@ -181,6 +201,20 @@ async function runExpire(given: string, options: ExpireCommandOptions, context: 
   } finally {
     watch.stop();
   }
+}
+
+async function cleanUp(
+  what: ExpireOptions,
+  olderThanMs: number | undefined,
+): Promise<UploadFacts[] | undefined> {
+  if (olderThanMs === undefined) return undefined;
+  const { cleanUpLeftovers } = await import('../operations/leftovers.ts');
+  return cleanUpLeftovers({ ...what, olderThanMs });
+}
+
+function printLeftover({ key, started }: UploadFacts, isRemoved: boolean, context: CliContext): void {
+  const what = isRemoved ? 'was removed' : 'would be removed';
+  writeLine(context.stdout, `upload of ${key}, begun ${formatTime(started)}, never completed: ${what}`);
 }
 
 /** By a signal, before anything was removed: each signal has an exit status of its own. */

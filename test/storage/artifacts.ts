@@ -14,6 +14,7 @@ import { aggregateChain } from '../../src/operations/aggregate.ts';
 import { backupDatabase } from '../../src/operations/backup.ts';
 import { expireArtifacts } from '../../src/operations/expire.ts';
 import { inspectArtifacts } from '../../src/operations/inspect.ts';
+import { cleanUpLeftovers } from '../../src/operations/leftovers.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
 import { validateArtifact } from '../../src/operations/validate.ts';
 import { acquireLease } from '../../src/storage/lease.ts';
@@ -27,6 +28,7 @@ import { failure, filesBelow, makeFolder, temporaryFolder } from '../fixtures/wo
 import type { RunningStore } from './servers.ts';
 
 const LINE = '5.26';
+const HOUR_MS = 3_600_000;
 /** Of one artifact: its facts, its two ends, and perhaps what lies between head and descriptor. */
 const REQUESTS_PER_INSPECTED_MAX = 4;
 
@@ -55,6 +57,8 @@ export function artifactSuite(name: string, start: () => Promise<RunningStore | 
     test('what is taken back while it is written is not in the object', (context) =>
       goesBack(context, folder()));
     test('a name that is taken meanwhile is not overwritten', () => neverOverwrites(folder()));
+    test('what a killed backup left is found and removed, and nothing younger', (context) =>
+      leftoversGo(context, folder()));
     test('leases keep each other out', () => leasesExclude(folder()));
     if (store.url.startsWith('s3:'))
       test('a lock keeps an artifact from being removed', (context) => lockHolds(context, store));
@@ -201,6 +205,24 @@ async function lockHolds(context: TestContext, { throughProxy }: RunningStore): 
     assert.deepEqual((await validateArtifact(artifactPath)).problems, []);
   } finally {
     useStoreSettings(throughProxy);
+  }
+}
+
+async function leftoversGo(context: TestContext, directory: string): Promise<void> {
+  const store = await storeOf(directory);
+  const killed = await store.beginUpload('killed.backup', {});
+  await killed.putPart(1, noise(1000, 1));
+  const names = async (confirm: boolean, olderThanMs = HOUR_MS): Promise<string[]> =>
+    (await cleanUpLeftovers({ directory, olderThanMs, confirm })).map(({ key }) => key);
+  assert.deepEqual(await names(true), [], 'it may be under way');
+  await assert.rejects(names(true, HOUR_MS - 1), failure('GK_USAGE'));
+  context.mock.timers.enable({ apis: ['Date'], now: Date.now() + 2 * HOUR_MS });
+  try {
+    assert.deepEqual(await names(false), ['killed.backup']);
+    assert.deepEqual(await names(true), ['killed.backup']);
+    assert.deepEqual(await names(true), []);
+  } finally {
+    context.mock.timers.reset();
   }
 }
 
