@@ -1,4 +1,4 @@
-/** What killed backups left in an object store: uploads that were begun and never completed. Nothing lists them, they cost. */
+/** What killed backups left in an object store: uploads that were never completed. Nothing lists them, and they cost. */
 import { GraphkeepError, throwIfAborted } from '../errors.ts';
 import { LEFTOVER_AGE_MS_MIN } from '../limits.ts';
 import type { UploadFacts } from '../storage/objects/store.ts';
