@@ -2,54 +2,16 @@
  * The command tree and one run of it: arguments in, exit status out. It owns the parsing rules that hold for all
  * commands and the way errors leave the program. It does not touch the process, so tests run it as a function.
  */
-import { readFileSync } from 'node:fs';
-import { Command, CommanderError, type Option } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { asGraphkeepError, GraphkeepError } from '../errors.ts';
 import { closeStores } from '../storage/places.ts';
 import { attachBooleanValues, expandArgumentFiles } from './arguments.ts';
-import { addAggregateBackup, addBackupAggregate } from './backup-aggregate.ts';
-import { addBackupExpire } from './backup-expire.ts';
-import { addBackupInspect } from './backup-inspect.ts';
-import { addBackupValidate } from './backup-validate.ts';
-import { addCompletion } from './completion.ts';
 import type { CliContext, CommandOutcome } from './context.ts';
-import { addDatabaseBackup } from './database-backup.ts';
-import { addDatabaseInfo } from './database-info.ts';
-import { addDatabaseRestore } from './database-restore.ts';
-import { addDbms } from './dbms.ts';
+import { emptyProgram } from './emptyprogram.ts';
 import { isLegacyCommandLine } from './legacy-commandline.ts';
 import { EXIT_FAILED } from './legacy-options.ts';
 import { BooleanOption } from './options.ts';
 import { errorFields, renderError, renderJson } from './render.ts';
-import { addServer } from './server.ts';
-
-const EXAMPLES = `
-Examples:
-  $ graphkeep database backup --neo4j-home=/var/lib/neo4j --to-path=/backups neo4j
-  $ graphkeep backup inspect /backups
-  $ graphkeep database restore --neo4j-home=/var/lib/neo4j --from-path=/backups --overwrite-destination neo4j
-
-Those of neo4j-admin 3.x and 4.x, too: backup --backup-dir, restore, check-consistency, dump, load, copy.
-Arguments can be read from a file: graphkeep @/etc/graphkeep/nightly.args
-Exit status: 0 when all went well; 64 bad usage, 65 damaged artifact, 66 not found, 80 database in use, 81 no
-space left; the documentation lists all. Environment: NEO4J_HOME, NEO4J_CONF, NEO4J_DEBUG.
-`;
-
-const DATABASE_EXAMPLES = `
-Examples:
-  $ graphkeep database backup --neo4j-home=/var/lib/neo4j --to-path=/backups neo4j
-  $ graphkeep database restore --neo4j-home=/var/lib/neo4j --from-path=/backups --overwrite-destination neo4j
-  $ graphkeep database info --neo4j-home=/var/lib/neo4j
-`;
-
-const BACKUP_EXAMPLES = `
-Examples:
-  $ graphkeep backup inspect /backups
-  $ graphkeep backup validate --from-path=/backups --database=neo4j
-  $ graphkeep backup expire /backups --keep-daily=7 --keep-weekly=4
-`;
-
-const HELP_COLUMNS_DEFAULT = 110;
 
 /** Runs one command line. Never throws: what goes wrong is rendered and becomes the exit status. */
 export async function runCli(argumentList: readonly string[], context: CliContext): Promise<number> {
@@ -58,8 +20,7 @@ export async function runCli(argumentList: readonly string[], context: CliContex
   try {
     const expanded = expandArgumentFiles(argumentList);
     isLegacy = isLegacyCommandLine(expanded);
-    await parse(expanded, context, outcome, isLegacy ? await legacyBuilder() : buildProgram);
-    await closeStores();
+    await parse(expanded, context, outcome, await builderFor(expanded, isLegacy));
     return outcome.exitStatus;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
@@ -76,7 +37,7 @@ async function parse(
   argumentList: readonly string[],
   context: CliContext,
   outcome: CommandOutcome,
-  build: typeof buildProgram,
+  build: Build,
 ): Promise<void> {
   const program = build(context, outcome);
   const attached = attachBooleanValues(argumentList, booleanOptionsOf(program));
@@ -97,62 +58,30 @@ function unknownFlagWithValue(error: unknown): string | undefined {
   return /unknown option '(--[^=']+=.*)'/s.exec(error.message)?.[1];
 }
 
-/** The command lines of 3.x and 4.x have a tree of their own: some of their words are others today. */
-async function legacyBuilder(): Promise<typeof buildProgram> {
-  const { addLegacyCommands } = await import('./legacy.ts');
-  return (context, outcome) => {
-    const program = emptyProgram(context);
-    addLegacyCommands(program, context, outcome);
-    return program;
-  };
-}
+type Build = (context: CliContext, outcome: CommandOutcome) => Command;
 
-function emptyProgram(context: CliContext): Command {
-  return new Command('graphkeep')
-    .description('Online backup and restore for Neo4j, Community Edition included.')
-    .version(readVersion(), '-V, --version', 'Print the version')
-    .helpOption('-h, --help', 'Print this help')
-    .exitOverride()
-    .configureOutput({
-      writeOut: (text) => context.stdout.write(text),
-      writeErr: (text) => context.stderr.write(text),
-      getOutHelpWidth: () => context.stdout.columns ?? HELP_COLUMNS_DEFAULT,
-      getErrHelpWidth: () => context.stderr.columns ?? HELP_COLUMNS_DEFAULT,
-      // Errors are rendered once, at the end, in one form for all of them.
-      outputError: () => undefined,
-    })
-    .configureHelp({ optionDescription: describeOption })
-    .addHelpText('after', EXAMPLES);
-}
-
-export function buildProgram(context: CliContext, outcome: CommandOutcome): Command {
-  const program = emptyProgram(context);
-  const database = program.command('database').description('Work on the databases of a Neo4j on this host');
-  addDatabaseBackup(database, context, outcome);
-  addDatabaseRestore(database, context, outcome);
-  addDatabaseInfo(database, context, outcome);
-  addAggregateBackup(database, context, outcome);
-  database.addHelpText('after', DATABASE_EXAMPLES);
-  const backup = program.command('backup').description('Work on artifacts');
-  addBackupInspect(backup, context, outcome);
-  addBackupValidate(backup, context, outcome);
-  addBackupAggregate(backup, context, outcome);
-  addBackupExpire(backup, context, outcome);
-  backup.addHelpText('after', BACKUP_EXAMPLES);
-  addDbms(program, context, outcome);
-  addServer(program, context, outcome);
-  addCompletion(program, context);
-  return program;
-}
-
-/** Only what a reader needs: a switch shows its values in its name already, and presets explain nothing. */
-function describeOption(option: Option): string {
-  const facts: string[] = [];
-  if (!(option instanceof BooleanOption) && option.argChoices !== undefined) {
-    facts.push(`one of ${option.argChoices.join(', ')}`);
+/**
+ * What a command line needs of the tree. To load all of it takes longer than `backup inspect` works, which scripts run
+ * again and again. The command lines of 3.x and 4.x have a tree of their own: some of their words are others today.
+ */
+async function builderFor(argumentList: readonly string[], isLegacy: boolean): Promise<Build> {
+  if (isLegacy) {
+    const { addLegacyCommands } = await import('./legacy.ts');
+    return (context, outcome) => {
+      const program = emptyProgram(context);
+      addLegacyCommands(program, context, outcome);
+      return program;
+    };
   }
-  if (option.defaultValue !== undefined) facts.push(`default: ${String(option.defaultValue)}`);
-  return facts.length === 0 ? option.description : `${option.description} (${facts.join('; ')})`;
+  if (argumentList[0] === 'backup' && argumentList[1] === 'inspect') {
+    const { addBackupInspect } = await import('./backup-inspect.ts');
+    return (context, outcome) => {
+      const program = emptyProgram(context);
+      addBackupInspect(program.command('backup'), context, outcome);
+      return program;
+    };
+  }
+  return (await import('./tree.ts')).buildProgram;
 }
 
 function booleanOptionsOf(command: Command): Set<string> {
@@ -197,11 +126,4 @@ function wantsJson(argumentList: readonly string[]): boolean {
 
 function usageStatus(): number {
   return new GraphkeepError('GK_USAGE', '').exitStatus;
-}
-
-/** The same two levels up from `src/cli` and from `dist/cli`. */
-function readVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-  const hasVersion = typeof manifest === 'object' && manifest !== null && 'version' in manifest;
-  return hasVersion ? String(manifest.version) : 'unknown';
 }

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import { buildProgram } from '../../src/cli/program.ts';
+import { buildProgram } from '../../src/cli/tree.ts';
 import { ERROR_TABLE, type ErrorCode } from '../../src/errors.ts';
 import { FOOTER_BYTES, INDEX_FORMAT_VERSION, INDEX_PROPERTY } from '../../src/formats/artifact/index.ts';
 import { memoryContext } from './cli/harness.ts';

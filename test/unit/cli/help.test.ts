@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { splitArguments } from '../../../src/cli/arguments.ts';
 import { completionScript } from '../../../src/cli/completion.ts';
-import { buildProgram } from '../../../src/cli/program.ts';
+import { buildProgram } from '../../../src/cli/tree.ts';
 import { cli, memoryContext } from './harness.ts';
 
 const LAUNCHER = fileURLToPath(new URL('../../../bin/graphkeep', import.meta.url));
