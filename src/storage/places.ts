@@ -8,7 +8,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
 import { openForReading, type ReadableFile, readFolder, syncDirectory } from './local.ts';
-import { isStoreUrl } from './objects/address.ts';
+import { isStoreUrl, parseStoreUrl } from './objects/address.ts';
 import { openObjectStore } from './objects/open.ts';
 import type { StoreSettings } from './objects/settings.ts';
 import type { ObjectAttributes, ObjectStore } from './objects/store.ts';
@@ -69,9 +69,13 @@ export async function openPath(file: string): Promise<ReadableFile> {
   return isStoreUrl(file) ? openObject(file) : openForReading(file);
 }
 
+/** The store of its folder, and its key there. */
+async function objectAt(url: string): Promise<{ store: ObjectStore; key: string }> {
+  return { store: await storeOf(path.posix.dirname(url)), key: path.posix.basename(url) };
+}
+
 async function openObject(url: string): Promise<ReadableFile> {
-  const store = await storeOf(path.posix.dirname(url));
-  const key = path.posix.basename(url);
+  const { store, key } = await objectAt(url);
   const facts = await store.stat(key);
   if (facts === undefined) throw new GraphkeepError('GK_NOT_FOUND', `there is no ${url}`);
   const { bytes, tag } = facts;
@@ -99,11 +103,7 @@ export async function filesIn(folder: string): Promise<string[]> {
 
 /** In an object store a path is a file when there is such an object; any other is a folder, empty perhaps. */
 export async function isFileAt(given: string): Promise<boolean> {
-  if (isStoreUrl(given)) {
-    const [folder, name] = [path.posix.dirname(given), path.posix.basename(given)];
-    const isBucket = !isStoreUrl(`${folder}/`) || folder.endsWith(':/');
-    return !isBucket && name !== '' && (await isObject(folder, name));
-  }
+  if (isStoreUrl(given)) return parseStoreUrl(given).prefix !== '' && (await isObject(given));
   const status = await stat(given).catch((error: unknown) => {
     throw wrapSystemError(error, `find ${given}`);
   });
@@ -111,9 +111,10 @@ export async function isFileAt(given: string): Promise<boolean> {
 }
 
 /** Who may look below a folder only is refused a look at the folder itself: then it is no artifact. */
-async function isObject(folder: string, name: string): Promise<boolean> {
+async function isObject(url: string): Promise<boolean> {
   try {
-    return (await (await storeOf(folder)).stat(name)) !== undefined;
+    const { store, key } = await objectAt(url);
+    return (await store.stat(key)) !== undefined;
   } catch (error) {
     if (error instanceof GraphkeepError && error.code === 'GK_NO_PERMISSION') return false;
     throw error;
@@ -123,7 +124,8 @@ async function isObject(folder: string, name: string): Promise<boolean> {
 /** What is gone already is no error. */
 export async function removePath(file: string): Promise<void> {
   if (isStoreUrl(file)) {
-    await (await storeOf(path.posix.dirname(file))).remove(path.posix.basename(file));
+    const { store, key } = await objectAt(file);
+    await store.remove(key);
     return;
   }
   await unlink(file).catch((error: unknown) => {
