@@ -54,11 +54,6 @@ export async function* configurationBytes(
   yield Buffer.alloc(TAR_END_BYTES);
 }
 
-/** How long all of it is. */
-export function configurationBytesTotal({ manifest }: ConfigurationContent): number {
-  return layoutOf(writeManifest(manifest), manifest).totalBytes;
-}
-
 async function* contentOf(
   { member, read }: ConfigurationSource,
   signal: AbortSignal | undefined,

@@ -4,7 +4,7 @@ import { GraphkeepError } from '../errors.ts';
 import { INACTIVITY_MS_DEFAULT, TOKEN_CHARACTERS_MAX } from '../limits.ts';
 import type { BoltAccess } from '../neo4j/bolt.ts';
 import type { DatabaseHosts } from '../neo4j/topology.ts';
-import { type Address, isLoopback, parseAddress, parseDurationMs } from '../neo4j/values.ts';
+import { type Address, BACKUP_PORT, isLoopback, parseAddress, parseDurationMs } from '../neo4j/values.ts';
 import type { RemoteServers } from '../remote/servers.ts';
 import type { CliContext } from './context.ts';
 import { booleanOption, pathOption, usageError } from './options.ts';
@@ -20,7 +20,6 @@ export interface RemoteOptions {
   neo4jHome?: string;
 }
 
-export const BACKUP_PORT = 6362;
 const ADDRESSES_MAX = 64;
 
 export function addRemoteOptions(command: Command): Command {

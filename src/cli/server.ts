@@ -38,6 +38,15 @@ Examples:
   $ graphkeep server token nightly --databases=neo4j,system
 `;
 
+/** Options that are settings by a shorter name. */
+const SETTING_OPTIONS = [
+  ['--listen-address <host:port>', 'listenAddress', 'server.backup.listen_address'],
+  ['--monitoring-address <host:port>', 'monitoringAddress', 'graphkeep.server.monitoring_address'],
+  ['--access-file <file>', 'accessFile', 'graphkeep.server.access_file'],
+  ['--audit-log <file>', 'auditLog', 'graphkeep.server.audit_log'],
+  ['--limit-rate <rate>', 'limitRate', 'graphkeep.server.limit_rate'],
+] as const satisfies readonly (readonly [flags: string, key: keyof ServerCommandOptions, setting: string])[];
+
 export function addServer(parent: Command, context: CliContext, outcome: CommandOutcome): void {
   const command = parent
     .command('server')
@@ -52,24 +61,16 @@ export function addServer(parent: Command, context: CliContext, outcome: Command
       pathOption('--from-path-data <folder>', 'Folder that holds the databases, instead of a Neo4j home'),
     )
     .addOption(pathOption('--from-path-txn <folder>', 'Folder that holds their transaction logs'))
-    .addOption(settingOption('--listen-address <host:port>', 'server.backup.listen_address'))
-    .addOption(settingOption('--monitoring-address <host:port>', 'graphkeep.server.monitoring_address'))
-    .addOption(settingOption('--access-file <file>', 'graphkeep.server.access_file'))
-    .addOption(settingOption('--audit-log <file>', 'graphkeep.server.audit_log'))
-    .addOption(settingOption('--limit-rate <rate>', 'graphkeep.server.limit_rate'))
     .addOption(
       new Option('--insecure', 'Listen beyond this machine although anybody could copy the databases'),
     );
+  for (const [flags, , setting] of SETTING_OPTIONS) command.option(flags, `Sets ${setting}`);
   addInstallationOptions(command);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (options: ServerCommandOptions) => {
     outcome.exitStatus = await runServer(options, context);
   });
   addToken(command, context);
-}
-
-function settingOption(flags: string, setting: string): Option {
-  return new Option(flags, `Sets ${setting}`);
 }
 
 function addToken(server: Command, context: CliContext): void {
@@ -126,17 +127,12 @@ async function runServer(options: ServerCommandOptions, context: CliContext): Pr
 }
 
 function flagsOf(options: ServerCommandOptions): Map<string, string> {
-  const flags = new Map<string, string>();
-  const set = (name: string, value: string | undefined): void => {
-    if (value !== undefined) flags.set(name, value);
-  };
-  set('server.backup.listen_address', options.listenAddress);
-  set('graphkeep.server.monitoring_address', options.monitoringAddress);
-  set('graphkeep.server.access_file', options.accessFile);
-  set('graphkeep.server.audit_log', options.auditLog);
-  set('graphkeep.server.limit_rate', options.limitRate);
-  set('graphkeep.server.insecure', options.insecure === true ? 'true' : undefined);
-  return flags;
+  const flags = SETTING_OPTIONS.flatMap(([, key, setting]): [string, string][] => {
+    const value = options[key];
+    return value === undefined ? [] : [[setting, value]];
+  });
+  if (options.insecure === true) flags.push(['graphkeep.server.insecure', 'true']);
+  return new Map(flags);
 }
 
 async function openServed(options: ServerCommandOptions, context: CliContext): Promise<Installation> {

@@ -9,6 +9,7 @@ import path from 'node:path';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
 import { MIB } from '../limits.ts';
 import { type Property, parseProperties } from './properties.ts';
+import { isCommandValue } from './values.ts';
 
 /** A real `neo4j.conf` has some 40 KB; more than this is not one. */
 export const CONFIGURATION_FILE_BYTES_MAX = MIB;
@@ -78,7 +79,7 @@ export async function readSettings(sources: ConfigurationSources): Promise<Setti
     names: [...settings.values.keys()],
     plainText: (key) => {
       const setting = settings.values.get(key);
-      return setting === undefined || isCommand(setting) ? undefined : setting.value;
+      return setting === undefined || isCommandValue(setting.value) ? undefined : setting.value;
     },
     directory: (key, fallback, base) => directory(settings, key, fallback, base),
   };
@@ -209,13 +210,8 @@ function directory(settings: Settings, key: string, fallback: string, base: stri
   return path.resolve(base, setting.value);
 }
 
-function isCommand({ value }: Setting): boolean {
-  const text = value.trim();
-  return text.length > 3 && text.startsWith('$(') && text.endsWith(')');
-}
-
 function refuseCommand(key: string, setting: Setting): void {
-  if (!isCommand(setting)) return;
+  if (!isCommandValue(setting.value)) return;
   throw configError(
     `${key} in ${setting.file} is a command, and graphkeep runs no commands of a configuration file`,
     'give the value itself in a file with --additional-config, or name the folders by path options',

@@ -4,6 +4,9 @@
  */
 import { BlockList, isIP, isIPv6 } from 'node:net';
 
+/** Where a backup server listens, with Neo4j's own as with ours. */
+export const BACKUP_PORT = 6362;
+
 export interface Address {
   readonly host: string;
   readonly port: number;
@@ -47,6 +50,12 @@ export function parseDurationMs(text: string): number | undefined {
 export function parseBooleanWord(text: string): boolean | undefined {
   const word = text.toLowerCase();
   return word === 'true' || word === 'false' ? word === 'true' : undefined;
+}
+
+/** `$(…)`: Neo4j would run it as a command and take what it prints. */
+export function isCommandValue(value: string): boolean {
+  const text = value.trim();
+  return text.length > 3 && text.startsWith('$(') && text.endsWith(')');
 }
 
 const PORT_MAX = 65_535;

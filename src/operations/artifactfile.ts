@@ -12,7 +12,7 @@ import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
 import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
 import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
-import { tryLockIfPossible } from '../storage/locks.ts';
+import { type FileLock, tryLockIfPossible } from '../storage/locks.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
 import { artifactAttributes, isStoreUrl, joinPath, storeOf } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
@@ -65,12 +65,9 @@ export class ArtifactFile {
     options: ArtifactFileOptions,
     work: (file: ArtifactFile) => Promise<Result>,
   ): Promise<Result> {
-    const { targetDirectory, database } = options;
-    if (isStoreUrl(targetDirectory)) return ArtifactFile.#createObject(options, work);
-    const partialName = `${database}.backup`;
-    await removeStalePartials(targetDirectory, partialName);
-    const publication = await Publication.create(targetDirectory, partialName);
-    const lock = tryLockIfPossible(publication.partialPath, { create: false });
+    const { publication, lock } = isStoreUrl(options.targetDirectory)
+      ? { publication: await beginObject(options), lock: undefined }
+      : await beginFile(options.targetDirectory, `${options.database}.backup`);
     const file = new ArtifactFile(publication, options);
     try {
       return await work(file);
@@ -82,45 +79,16 @@ export class ArtifactFile {
     }
   }
 
-  /** The name of an object is its own from the first part on: it carries the time at which it was begun. */
-  static async #createObject<Result>(
-    options: ArtifactFileOptions,
-    work: (file: ArtifactFile) => Promise<Result>,
-  ): Promise<Result> {
-    const { targetDirectory, database, signal, bytesExpected } = options;
-    const store = await storeOf(targetDirectory);
-    let timeMs = Date.now();
-    const nameOf = (time: number): string => `${database}-${formatTime(new Date(time))}.backup`;
-    while ((await store.stat(nameOf(timeMs), signal)) !== undefined) timeMs += 1000;
-    const upload = {
-      signal,
-      ...artifactAttributes(),
-      ...(bytesExpected === undefined ? {} : { bytesExpected }),
-    };
-    const publication = await ObjectPublication.begin(store, nameOf(timeMs), upload);
-    const file = new ArtifactFile(publication, options);
-    try {
-      return await work(file);
-    } catch (error) {
-      await file.#abandon();
-      throw error;
-    }
-  }
-
   get bytes(): number {
     return this.#publication.bytes;
   }
 
-  /** The name carries whole seconds: when it is taken, the next second is waited for. */
+  /** @returns the path under which it is there now */
   async publish(timeSeconds: bigint): Promise<string> {
     const { targetDirectory, database, signal } = this.#options;
     if (this.#publication instanceof ObjectPublication) return this.#publishObject(this.#publication);
-    for (let timeMs = Number(timeSeconds) * 1000; ; timeMs += 1000) {
-      throwIfAborted(signal);
-      const path = join(targetDirectory, `${database}-${formatTime(new Date(timeMs))}.backup`);
-      if (await this.#publication.publish(path)) return path;
-      await sleep(Math.max(0, timeMs + 1000 - Date.now()));
-    }
+    const pathOf = (time: string): string => join(targetDirectory, `${database}-${time}.backup`);
+    return publishUnderFreeName(this.#publication, pathOf, Number(timeSeconds) * 1000, signal);
   }
 
   async #publishObject(publication: ObjectPublication): Promise<string> {
@@ -145,12 +113,55 @@ export class ArtifactFile {
   }
 }
 
+/** A file under a temporary name that its writer has locked; what killed writers left of that name is gone. */
+export async function beginFile(
+  directory: string,
+  partialName: string,
+): Promise<{ publication: Publication; lock: FileLock | undefined }> {
+  await removeStalePartials(directory, partialName);
+  const publication = await Publication.create(directory, partialName);
+  return { publication, lock: tryLockIfPossible(publication.partialPath, { create: false }) };
+}
+
+/** The name of an object is its own from the first part on: it carries the time at which it was begun. */
+async function beginObject({
+  targetDirectory,
+  database,
+  signal,
+  bytesExpected,
+}: ArtifactFileOptions): Promise<ObjectPublication> {
+  const store = await storeOf(targetDirectory);
+  let timeMs = Date.now();
+  const nameOf = (time: number): string => `${database}-${formatTime(new Date(time))}.backup`;
+  while ((await store.stat(nameOf(timeMs), signal)) !== undefined) timeMs += 1000;
+  return ObjectPublication.begin(store, nameOf(timeMs), {
+    signal,
+    ...artifactAttributes(),
+    ...(bytesExpected === undefined ? {} : { bytesExpected }),
+  });
+}
+
+/** A name carries whole seconds: when it is taken, the next second is waited for. */
+export async function publishUnderFreeName(
+  publication: Publication,
+  pathOf: (time: string) => string,
+  startMs: number,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  for (let timeMs = startMs; ; timeMs += 1000) {
+    throwIfAborted(signal);
+    const path = pathOf(formatTime(new Date(timeMs)));
+    if (await publication.publish(path)) return path;
+    await sleep(Math.max(0, timeMs + 1000 - Date.now()));
+  }
+}
+
 /**
  * Removes what killed backups of this database left. A file that is being written is locked by its writer, on this
  * host or, over a shared file system, on another; only one that can be locked here, and that was not just created, is
  * nobody's.
  */
-export async function removeStalePartials(directory: string, partialName: string): Promise<void> {
+async function removeStalePartials(directory: string, partialName: string): Promise<void> {
   for (const entry of await readFolder(directory)) {
     const isPartial = entry.name.startsWith(`.${partialName}.`) && entry.name.endsWith(PARTIAL_SUFFIX);
     if (!isPartial || !entry.isFile()) continue;

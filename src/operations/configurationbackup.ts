@@ -3,7 +3,6 @@
  * that nobody takes for a database, readable by its owner only, and read back and proven before it gets that name.
  */
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import {
   ConfigurationArtifact,
   type ConfigurationContent,
@@ -11,10 +10,8 @@ import {
 } from '../artifact/configurationfile.ts';
 import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
-import { Publication } from '../storage/local.ts';
-import { tryLockIfPossible } from '../storage/locks.ts';
 import { filesIn, joinPath } from '../storage/places.ts';
-import { formatTime, removeStalePartials, requireDirectory } from './artifactfile.ts';
+import { beginFile, publishUnderFreeName, requireDirectory } from './artifactfile.ts';
 import type { OperationContext } from './types.ts';
 
 const PREFIX = 'configuration-';
@@ -49,16 +46,15 @@ export async function publishConfiguration(
 ): Promise<ConfigurationBackup> {
   const startedMs = performance.now();
   await requireDirectory(targetDirectory);
-  await removeStalePartials(targetDirectory, PARTIAL_NAME);
-  const publication = await Publication.create(targetDirectory, PARTIAL_NAME);
-  const lock = tryLockIfPossible(publication.partialPath, { create: false });
+  const { publication, lock } = await beginFile(targetDirectory, PARTIAL_NAME);
   try {
     for await (const piece of pieces) {
       throwIfAborted(signal);
       await publication.append(piece);
     }
     const manifest = await proveArtifact(publication.partialPath, signal);
-    const artifactPath = await publish(publication, targetDirectory, manifest, signal);
+    const pathOf = (time: string): string => join(targetDirectory, `${PREFIX}${time}${SUFFIX}`);
+    const artifactPath = await publishUnderFreeName(publication, pathOf, Date.parse(manifest.time), signal);
     const durationMs = Math.round(performance.now() - startedMs);
     return { kind: 'configuration', artifactPath, artifactBytes: publication.bytes, manifest, durationMs };
   } catch (error) {
@@ -76,21 +72,6 @@ async function proveArtifact(path: string, signal: AbortSignal | undefined): Pro
     return artifact.manifest;
   } finally {
     await artifact.close();
-  }
-}
-
-/** The name carries whole seconds: when it is taken, the next second is waited for. */
-async function publish(
-  publication: Publication,
-  directory: string,
-  { time }: ConfigurationManifest,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  for (let timeMs = Date.parse(time); ; timeMs += 1000) {
-    throwIfAborted(signal);
-    const path = join(directory, `${PREFIX}${formatTime(new Date(timeMs))}${SUFFIX}`);
-    if (await publication.publish(path)) return path;
-    await sleep(Math.max(0, timeMs + 1000 - Date.now()));
   }
 }
 

@@ -9,6 +9,7 @@ import { GraphkeepError, isErrno } from '../errors.ts';
 import { SERVER_CONFIGURATION_BYTES_MAX } from '../limits.ts';
 import { nearest } from '../neo4j/nearest.ts';
 import { type Property, parseProperties } from '../neo4j/properties.ts';
+import { BACKUP_PORT, isCommandValue } from '../neo4j/values.ts';
 import {
   ANY_ACCESS_OF_OTHERS,
   readGuardedFile,
@@ -51,7 +52,7 @@ export const SETTINGS: readonly SettingDescription[] = [
   { name: 'server.backup.enabled', default: 'true', formerNames: ['dbms.backup.enabled'] },
   {
     name: 'server.backup.listen_address',
-    default: '127.0.0.1:6362',
+    default: `127.0.0.1:${BACKUP_PORT}`,
     formerNames: ['dbms.backup.listen_address', 'dbms.backup.address'],
   },
   { name: 'server.backup.advertised_address', default: undefined, formerNames: [] },
@@ -192,7 +193,7 @@ function requireKnown(key: string, written: string, origin: string): void {
 }
 
 function refuseCommand(key: string, value: string, origin: string): void {
-  if (!/^\s*\$\(.+\)\s*$/s.test(value)) return;
+  if (!isCommandValue(value)) return;
   throw new GraphkeepError(
     'GK_CONFIG',
     `${key} in ${origin} is a command, and graphkeep runs no commands of a configuration file`,

@@ -108,22 +108,27 @@ export class Connection {
     target: Buffer,
     signal?: AbortSignal,
   ): Promise<boolean> {
-    try {
-      await this.#once((heard) => this.#fetch(path, startBytes, target, heard, signal), noop, signal);
+    const fetch: Attempt<boolean> = async (heard) => {
+      await this.#fetch(path, startBytes, target, heard, signal);
       return true;
-    } catch (error) {
-      if (error instanceof GraphkeepError && mayPassForRange(error)) return false;
-      throw error;
-    }
+    };
+    return (await this.#unlessBroken(fetch, signal)) ?? false;
   }
 
   /**
    * A frame of at most `bytesMax` bytes, asked for once.
    * @returns undefined when the connection broke or damaged it: then ranges are the way
    */
-  async readFrameOnce(path: string, bytesMax: number, signal?: AbortSignal): Promise<Buffer | undefined> {
+  readFrameOnce(path: string, bytesMax: number, signal?: AbortSignal): Promise<Buffer | undefined> {
+    return this.#unlessBroken((heard) => this.#fetchFrame(path, bytesMax, heard, signal), signal);
+  }
+
+  async #unlessBroken<Result>(
+    attempt: Attempt<Result>,
+    signal: AbortSignal | undefined,
+  ): Promise<Result | undefined> {
     try {
-      return await this.#once((heard) => this.#fetchFrame(path, bytesMax, heard, signal), noop, signal);
+      return await this.#once(attempt, noop, signal);
     } catch (error) {
       if (error instanceof GraphkeepError && mayPassForRange(error)) return undefined;
       throw error;

@@ -3,40 +3,22 @@
  * certificate, token or Neo4j is at fault, not that a socket hung up.
  */
 import { type ErrorCode, GraphkeepError } from '../errors.ts';
+import { FAULT_CODES, FAULT_WORDS, type NetworkFault, networkFaultOf } from '../storage/networkfaults.ts';
 
-const NOT_THE_SAME_TLS = 'the two sides do not speak the same TLS, or one speaks none';
 const REFUSED_CERTIFICATE = 'the server does not accept the certificate of this side, or there is none';
 
-/** Errors of Node and OpenSSL by code. What the other side told in an alert has a code of its own. */
-const CODES: readonly (readonly [RegExp, ErrorCode, string])[] = [
-  [/^(ENOTFOUND|EAI_\w+)$/, 'GK_HOST_UNKNOWN', 'the name of the host cannot be resolved'],
-  [/^ECONNREFUSED$/, 'GK_UNREACHABLE', 'nothing listens there'],
-  [
-    /^(EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL|EHOSTDOWN|ENETDOWN)$/,
-    'GK_UNREACHABLE',
-    'there is no way to that host',
-  ],
-  [/^ETIMEDOUT$/, 'GK_UNREACHABLE', 'nothing answers'],
-  [/^CERT_HAS_EXPIRED$/, 'GK_CERTIFICATE', 'the certificate of the server has expired'],
-  [/^CERT_NOT_YET_VALID$/, 'GK_CERTIFICATE', 'the certificate of the server is not valid yet'],
-  [/^CERT_REVOKED$/, 'GK_CERTIFICATE', 'the certificate of the server was revoked'],
-  [
-    /^ERR_TLS_CERT_ALTNAME_INVALID$/,
-    'GK_CERTIFICATE',
-    'the certificate of the server is for another host name',
-  ],
-  [
-    /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(GET|VERIFY)_\w+|CERT_\w+|INVALID_CA|CRL_\w+)$/,
-    'GK_CERTIFICATE',
-    'the certificate of the server is not trusted here',
-  ],
-  [
-    /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|CERTIFICATE_\w+|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE)$/,
-    'GK_CERTIFICATE',
-    REFUSED_CERTIFICATE,
-  ],
-  [/^(ERR_SSL_\w+|EPROTO)$/, 'GK_TLS', NOT_THE_SAME_TLS],
-];
+/** What the other side told in an alert has a code of its own. */
+const ALERT =
+  /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|CERTIFICATE_\w+|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE)$/;
+
+const WORDS: Readonly<Record<NetworkFault, string>> = {
+  ...FAULT_WORDS,
+  certificateExpired: 'the certificate of the server has expired',
+  certificateNotYetValid: 'the certificate of the server is not valid yet',
+  certificateRevoked: 'the certificate of the server was revoked',
+  otherHostName: 'the certificate of the server is for another host name',
+  certificateNotTrusted: 'the certificate of the server is not trusted here',
+};
 
 /** A server that speaks TLS complains about a request without it in records of these types. */
 const TLS_ALERT = 0x15;
@@ -45,21 +27,28 @@ const TLS_HANDSHAKE = 0x16;
 /** `undefined` when the connection broke without saying why, which is worth another try. */
 export function causeOfFailure(error: unknown, address: string): GraphkeepError | undefined {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  const known = code.startsWith('HPE_')
-    ? causeOfStrangeAnswer(error)
-    : CODES.find(([pattern]) => pattern.test(code));
+  const known = code.startsWith('HPE_') ? causeOfStrangeAnswer(error) : causeOfCode(code);
   if (known === undefined) return undefined;
   // A host with several addresses fails with one error for all, which has no message of its own.
   const detail = error instanceof Error && error.message !== '' ? error.message : code;
-  return new GraphkeepError(known[1], `cannot talk to ${address}: ${known[2]} (${detail})`, { cause: error });
+  return new GraphkeepError(known[0], `cannot talk to ${address}: ${known[1]} (${detail})`, { cause: error });
+}
+
+type Cause = readonly [ErrorCode, string];
+
+function causeOfCode(code: string): Cause | undefined {
+  if (code === 'ETIMEDOUT') return ['GK_UNREACHABLE', 'nothing answers'];
+  if (ALERT.test(code)) return ['GK_CERTIFICATE', REFUSED_CERTIFICATE];
+  const fault = networkFaultOf(code);
+  return fault === undefined ? undefined : [FAULT_CODES[fault], WORDS[fault]];
 }
 
 /** What came is no HTTP. */
-function causeOfStrangeAnswer(error: unknown): readonly [RegExp, ErrorCode, string] {
+function causeOfStrangeAnswer(error: unknown): Cause {
   const packet = error instanceof Error && 'rawPacket' in error ? error.rawPacket : undefined;
   const first = packet instanceof Uint8Array ? packet[0] : undefined;
-  if (first === TLS_ALERT || first === TLS_HANDSHAKE) return [/^HPE_/, 'GK_TLS', NOT_THE_SAME_TLS];
-  return [/^HPE_/, 'GK_PROTOCOL', 'what listens there is no graphkeep server'];
+  if (first === TLS_ALERT || first === TLS_HANDSHAKE) return ['GK_TLS', FAULT_WORDS.notTheSameTls];
+  return ['GK_PROTOCOL', 'what listens there is no graphkeep server'];
 }
 
 /**

@@ -13,6 +13,7 @@ import {
 } from '../limits.ts';
 import {
   type Address,
+  BACKUP_PORT,
   formatAddress,
   isLoopback,
   parseAddress,
@@ -42,7 +43,6 @@ export interface ServerSettings {
   readonly notes: readonly string[];
 }
 
-export const BACKUP_PORT = 6362;
 /** Of `/health`, `/ready` and `/metrics`, when the setting names no port. */
 export const MONITORING_PORT = 6363;
 const LOOPBACK = '127.0.0.1';

@@ -18,6 +18,7 @@ import { validateArtifact } from '../../src/operations/validate.ts';
 import { Connection } from '../../src/remote/connection.ts';
 import { remoteSource } from '../../src/remote/remotesource.ts';
 import { makeDatabase } from '../fixtures/database.ts';
+import { freePort } from '../fixtures/ports.ts';
 import { namesIn } from '../fixtures/workspace.ts';
 import { foldersOf } from './cycle.ts';
 import type { Line } from './harness/distribution.ts';
@@ -31,7 +32,7 @@ import {
   scratchRoot,
   startServer,
 } from './harness/server.ts';
-import { findToxiproxy, freePort, type HurtProxy, Toxiproxy } from './harness/toxiproxy.ts';
+import { findToxiproxy, type HurtProxy, Toxiproxy } from './harness/toxiproxy.ts';
 import { PROGRAM, runProgram } from './program.ts';
 
 const found = await findToxiproxy();

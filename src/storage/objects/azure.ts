@@ -14,7 +14,7 @@ import { beginAzureUpload, uploadOfBlock } from './azureupload.ts';
 import { type Doing, notAStore } from './failures.ts';
 import { keyBelow, Pages } from './listing.ts';
 import { Persistence, type Tell } from './persistence.ts';
-import { abortable, beginsAt, checkPut } from './requests.ts';
+import { abortable, beginsAt, checkPut, reading } from './requests.ts';
 import type { StoreSettings } from './settings.ts';
 import {
   type ObjectFacts,
@@ -132,14 +132,12 @@ export class AzureStore implements ObjectStore {
   }
 
   async read(key: string, startBytes: number, target: Buffer, options: ReadOptions = {}): Promise<void> {
-    if (target.length === 0) return;
-    const what = `read ${target.length} bytes at ${startBytes} of ${this.url}${key}`;
     await this.persistence.fill(
       target,
       startBytes,
       options,
       (start, length, tag) => this.#openRange(key, start, length, tag, options.signal),
-      this.tell({ what, key }),
+      this.tell(reading(this.url, key, startBytes, target)),
     );
   }
 

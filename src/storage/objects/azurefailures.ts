@@ -1,10 +1,13 @@
 /** What Azure says went wrong, and what that means for somebody who makes a backup. */
-import type { ErrorCode, GraphkeepError } from '../../errors.ts';
+import type { GraphkeepError } from '../../errors.ts';
 import {
   type Doing,
   type Failure,
+  failureByRule,
   networkFailure,
+  type Rule,
   STORE_HINTS,
+  saidOf,
   serviceCodeOf,
   statusFailure,
   storeError,
@@ -28,8 +31,6 @@ export function azureAnswerOf(error: unknown): AzureAnswer {
   const code = serviceCodeOf(inDetails) || serviceCodeOf('code' in error ? error.code : undefined);
   return { status: Number.isInteger(status) ? status : 0, serviceCode: code };
 }
-
-type Rule = readonly [codes: RegExp, code: ErrorCode, text: string, hint?: string];
 
 const RULES: readonly Rule[] = [
   [
@@ -102,10 +103,9 @@ export function tellAzure(error: unknown, doing: Doing, scrub: Scrub): Graphkeep
 
 function azureFailure(error: unknown, scrub: Scrub): Failure {
   const { status, serviceCode } = azureAnswerOf(error);
-  const said = [serviceCode, status === 0 ? '' : `HTTP ${status}`].filter((word) => word !== '').join(', ');
-  const rule = RULES.find(([pattern]) => pattern.test(serviceCode));
-  if (rule !== undefined) return { code: rule[1], text: `${rule[2]} (${said})`, hint: rule[3] };
+  const said = saidOf(serviceCode, status);
   return (
+    failureByRule(RULES, serviceCode, said) ??
     networkFailure(error) ??
     identity(error) ??
     strangeAnswer(error, status) ??

@@ -3,6 +3,7 @@
  * the network says, and what a plain HTTP status means, is the same for all.
  */
 import { type ErrorCode, GraphkeepError } from '../../errors.ts';
+import { FAULT_CODES, FAULT_WORDS, type NetworkFault, networkFaultOf } from '../networkfaults.ts';
 import { cleanCause, type Scrub, shortWords } from './secrets.ts';
 
 /** Completes the sentence "could not …: text". */
@@ -37,41 +38,36 @@ export function storeError(failure: Failure, doing: Doing, error: unknown, scrub
   });
 }
 
-type NetworkRule = readonly [RegExp, ErrorCode, string, string];
+/** Codes of a store, and what they mean. */
+export type Rule = readonly [codes: RegExp, code: ErrorCode, text: string, hint?: string];
 
-const NETWORK_RULES: readonly NetworkRule[] = [
-  [
-    /^(ENOTFOUND|EAI_\w+)$/,
-    'GK_HOST_UNKNOWN',
-    'the name of the host cannot be resolved',
-    STORE_HINTS.endpoint,
-  ],
-  [/^ECONNREFUSED$/, 'GK_UNREACHABLE', 'nothing listens there', STORE_HINTS.endpoint],
-  [
-    /^(EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL|EHOSTDOWN|ENETDOWN)$/,
-    'GK_UNREACHABLE',
-    'there is no way to that host',
-    STORE_HINTS.endpoint,
-  ],
-  [/^CERT_HAS_EXPIRED$/, 'GK_CERTIFICATE', 'its certificate has expired', STORE_HINTS.certificate],
-  [
-    /^ERR_TLS_CERT_ALTNAME_INVALID$/,
-    'GK_CERTIFICATE',
-    'its certificate is for another host name',
-    STORE_HINTS.certificate,
-  ],
-  [
-    /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(GET|VERIFY)_\w+|CERT_\w+|INVALID_CA|CRL_\w+)$/,
-    'GK_CERTIFICATE',
-    'its certificate is not trusted here',
-    STORE_HINTS.certificate,
-  ],
-  [
-    /^(ERR_SSL_\w+|EPROTO)$/,
-    'GK_TLS',
-    'the two sides do not speak the same TLS, or one speaks none',
-    'check whether the endpoint is https:// or http://',
-  ],
+/** What the store said, as a message repeats it. */
+export function saidOf(serviceCode: string, status: number): string {
+  return [serviceCode, status === 0 ? '' : `HTTP ${status}`].filter((word) => word !== '').join(', ');
+}
+
+/** What the first rule that fits makes of it. */
+export function failureByRule(
+  rules: readonly Rule[],
+  serviceCode: string,
+  said: string,
+): Failure | undefined {
+  const rule = rules.find(([codes]) => codes.test(serviceCode));
+  return rule === undefined ? undefined : { code: rule[1], text: `${rule[2]} (${said})`, hint: rule[3] };
+}
+
+const NOT_TRUSTED = 'its certificate is not trusted here';
+const WORDS: Readonly<Record<NetworkFault, string>> = {
+  ...FAULT_WORDS,
+  certificateExpired: 'its certificate has expired',
+  certificateNotYetValid: NOT_TRUSTED,
+  certificateRevoked: NOT_TRUSTED,
+  otherHostName: 'its certificate is for another host name',
+  certificateNotTrusted: NOT_TRUSTED,
+};
+
+/** What only clients of stores meet. */
+const NETWORK_RULES: readonly Rule[] = [
   [
     /^HPE_/,
     'GK_PROTOCOL',
@@ -92,12 +88,21 @@ const NETWORK_RULES: readonly NetworkRule[] = [
   ],
 ];
 
+function failureOfFault(fault: NetworkFault, said: string): Failure {
+  const code = FAULT_CODES[fault];
+  const ofTls = 'check whether the endpoint is https:// or http://';
+  const ofCertificate = code === 'GK_CERTIFICATE' ? STORE_HINTS.certificate : STORE_HINTS.endpoint;
+  return { code, text: `${WORDS[fault]} (${said})`, hint: code === 'GK_TLS' ? ofTls : ofCertificate };
+}
+
 /** What the network says, looked for in the error and in what it hides: the SDKs wrap it. */
 export function networkFailure(error: unknown): Failure | undefined {
   for (const inner of innerErrors(error)) {
     const code = 'code' in inner && typeof inner.code === 'string' ? inner.code : '';
-    const rule = NETWORK_RULES.find(([pattern]) => pattern.test(code));
-    if (rule !== undefined) return { code: rule[1], text: `${rule[2]} (${code})`, hint: rule[3] };
+    const fault = networkFaultOf(code);
+    if (fault !== undefined) return failureOfFault(fault, code);
+    const failure = failureByRule(NETWORK_RULES, code, code);
+    if (failure !== undefined) return failure;
     // Nobody interrupted us: then an abort is what an SDK makes of a connection that was cut.
     const isCut = /^(AbortError|ResponseAborted)$/.test(inner.name) || CUT.test(inner.message);
     if (isCut) {
@@ -120,7 +125,7 @@ function innerErrors(error: unknown, depth = 0): Error[] {
 
 /** What a plain status means, when the store's own code says no more. */
 export function statusFailure(status: number, serviceCode: string): Failure | undefined {
-  const said = serviceCode === '' ? `HTTP ${status}` : `${serviceCode}, HTTP ${status}`;
+  const said = saidOf(serviceCode, status);
   if (status === 401 || status === 403) {
     return { code: 'GK_NO_PERMISSION', text: `the store does not allow it (${said})`, hint: permissionHint };
   }

@@ -20,7 +20,7 @@ import { googleAnswerOf, tellGoogle } from './googlefailures.ts';
 import { beginGoogleUpload, partOfName, UPLOADS_FOLDER } from './googleupload.ts';
 import { keyBelow, Pages } from './listing.ts';
 import { Persistence, type Tell } from './persistence.ts';
-import { beginsAt, checkPut } from './requests.ts';
+import { beginsAt, checkPut, reading } from './requests.ts';
 import type { StoreSettings } from './settings.ts';
 import {
   type ObjectFacts,
@@ -145,14 +145,12 @@ export class GoogleStore implements ObjectStore {
   }
 
   async read(key: string, startBytes: number, target: Buffer, options: ReadOptions = {}): Promise<void> {
-    if (target.length === 0) return;
-    const what = `read ${target.length} bytes at ${startBytes} of ${this.url}${key}`;
     await this.#persistence.fill(
       target,
       startBytes,
       options,
       (start, length, tag) => this.#openRange(key, start, length, tag, options.signal),
-      this.tell({ what, key }),
+      this.tell(reading(this.url, key, startBytes, target)),
     );
   }
 

@@ -1,10 +1,13 @@
 /** What Google's store says went wrong, and what that means for somebody who makes a backup. */
-import type { ErrorCode, GraphkeepError } from '../../errors.ts';
+import type { GraphkeepError } from '../../errors.ts';
 import {
   type Doing,
   type Failure,
+  failureByRule,
   networkFailure,
+  type Rule,
   STORE_HINTS,
+  saidOf,
   serviceCodeOf,
   statusFailure,
   storeError,
@@ -22,8 +25,6 @@ export function googleAnswerOf(error: unknown): GoogleAnswer {
   const reason = 'reason' in error ? serviceCodeOf(error.reason) : '';
   return { status: typeof error.status === 'number' ? error.status : 0, reason };
 }
-
-type Rule = readonly [reasons: RegExp, code: ErrorCode, text: string, hint?: string];
 
 const RULES: readonly Rule[] = [
   [
@@ -71,14 +72,14 @@ export function tellGoogle(error: unknown, doing: Doing, scrub: Scrub): Graphkee
 
 function googleFailure(error: unknown, doing: Doing, scrub: Scrub): Failure {
   const { status, reason } = googleAnswerOf(error);
-  const said = [reason, status === 0 ? '' : `HTTP ${status}`].filter((word) => word !== '').join(', ');
+  const said = saidOf(reason, status);
   if (reason === 'noCredentials') return credentials(error);
   if (status === 404) {
     const text = doing.key === undefined ? 'there is no such bucket' : 'there is no such object';
     return { code: 'GK_NOT_FOUND', text: `${text} (${said})` };
   }
-  const rule = RULES.find(([pattern]) => pattern.test(reason)) ?? byStatus(status);
-  if (rule !== undefined) return { code: rule[1], text: `${rule[2]} (${said})`, hint: rule[3] };
+  const ruled = failureByRule(RULES, reason, said) ?? failureByRule(RULES, reasonOf(status), said);
+  if (ruled !== undefined) return ruled;
   if (status === 400 && /crc32c|md5|checksum/i.test(error instanceof Error ? error.message : '')) {
     const text = `what arrived there was damaged on the way (${said})`;
     return { code: 'GK_CONNECTION_LOST', text, hint: STORE_HINTS.connection };
@@ -87,9 +88,8 @@ function googleFailure(error: unknown, doing: Doing, scrub: Scrub): Failure {
 }
 
 /** Not every answer has a reason: a media download that fails has no JSON. */
-function byStatus(status: number): Rule | undefined {
-  const reason = status === 412 ? 'conditionNotMet' : status === 416 ? 'requestedRangeNotSatisfiable' : '';
-  return RULES.find(([pattern]) => pattern.test(reason));
+function reasonOf(status: number): string {
+  return status === 412 ? 'conditionNotMet' : status === 416 ? 'requestedRangeNotSatisfiable' : '';
 }
 
 /** The library asks a server of its own for tokens, which may be out of reach as well. */

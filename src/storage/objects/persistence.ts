@@ -87,6 +87,7 @@ export class Persistence {
     open: (startBytes: number, lengthBytes: number, tag: string | undefined) => Promise<OpenRange>,
     tell: Tell,
   ): Promise<void> {
+    if (target.length === 0) return;
     let doneBytes = 0;
     let tag = options.tag;
     const take = async (heard: () => void): Promise<void> => {

@@ -8,7 +8,6 @@ import type { ObjectStore, Upload, UploadOptions } from './store.ts';
 
 export class ObjectPublication {
   readonly partialPath: string;
-  readonly #store: ObjectStore;
   readonly #options: UploadOptions;
   readonly #key: string;
   readonly #inFlight = new Map<number, Promise<void>>();
@@ -25,7 +24,6 @@ export class ObjectPublication {
   #held: { readonly bytes: number; readonly partNumber: number; readonly prefix: Buffer } | undefined;
 
   private constructor(store: ObjectStore, key: string, upload: Upload, options: UploadOptions) {
-    this.#store = store;
     this.#key = key;
     this.#upload = upload;
     this.#options = options;
@@ -110,10 +108,6 @@ export class ObjectPublication {
   /** Its own name, for messages. */
   get key(): string {
     return this.#key;
-  }
-
-  get store(): ObjectStore {
-    return this.#store;
   }
 
   async #endPart(): Promise<void> {

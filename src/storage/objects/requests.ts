@@ -1,10 +1,16 @@
 /** What the requests of every driver have in common. */
 import { GraphkeepError } from '../../errors.ts';
 import { OBJECT_PUT_BYTES_MAX } from '../../limits.ts';
+import type { Doing } from './failures.ts';
 import type { ObjectStore } from './store.ts';
 
 export function abortable(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
   return signal === undefined ? {} : { abortSignal: signal };
+}
+
+/** What is done while `target` is filled, for the message. */
+export function reading(url: string, key: string, startBytes: number, target: Buffer): Doing {
+  return { what: `read ${target.length} bytes at ${startBytes} of ${url}${key}`, key };
 }
 
 /** Whether an answer begins where it was asked to; one without a range is the whole object. */

@@ -10,7 +10,7 @@ import { fullKey, type StoreAddress } from './address.ts';
 import { type Doing, notAStore } from './failures.ts';
 import { keyBelow, Pages } from './listing.ts';
 import { Persistence, type Tell } from './persistence.ts';
-import { abortable, beginsAt, checkPut } from './requests.ts';
+import { abortable, beginsAt, checkPut, reading } from './requests.ts';
 import { connectS3, crc32Text, type S3Connection, s3Attributes } from './s3client.ts';
 import { s3AnswerOf, tellS3 } from './s3failures.ts';
 import { beginS3Upload } from './s3upload.ts';
@@ -122,14 +122,12 @@ export class S3Store implements ObjectStore {
   }
 
   async read(key: string, startBytes: number, target: Buffer, options: ReadOptions = {}): Promise<void> {
-    if (target.length === 0) return;
-    const what = `read ${target.length} bytes at ${startBytes} of ${this.url}${key}`;
     await this.persistence.fill(
       target,
       startBytes,
       options,
       (start, length, tag) => this.#openRange(key, start, length, tag, options.signal),
-      this.tell({ what, key }),
+      this.tell(reading(this.url, key, startBytes, target)),
     );
   }
 

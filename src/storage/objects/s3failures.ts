@@ -1,10 +1,13 @@
 /** What S3 says went wrong, and what that means for somebody who makes a backup. */
-import type { ErrorCode, GraphkeepError } from '../../errors.ts';
+import type { GraphkeepError } from '../../errors.ts';
 import {
   type Doing,
   type Failure,
+  failureByRule,
   networkFailure,
+  type Rule,
   STORE_HINTS,
+  saidOf,
   serviceCodeOf,
   statusFailure,
   storeError,
@@ -28,8 +31,6 @@ export function s3AnswerOf(error: unknown): S3Answer {
   const isCode = !/^(\w*Error|Unknown|\d+)$/.test(code) || /^(Internal|\w+Provider)Error$/.test(code);
   return { status: Number.isInteger(status) ? status : 0, serviceCode: isCode ? code : '' };
 }
-
-type Rule = readonly [codes: RegExp, code: ErrorCode, text: string, hint?: string];
 
 const credentialText = 'the store does not know these credentials, or they are not right';
 const RULES: readonly Rule[] = [
@@ -133,10 +134,9 @@ export function tellS3(error: unknown, doing: Doing, scrub: Scrub): GraphkeepErr
 
 function s3Failure(error: unknown, scrub: Scrub): Failure {
   const { status, serviceCode } = s3AnswerOf(error);
-  const said = [serviceCode, status === 0 ? '' : `HTTP ${status}`].filter((word) => word !== '').join(', ');
-  const rule = RULES.find(([pattern]) => pattern.test(serviceCode));
-  if (rule !== undefined) return { code: rule[1], text: `${rule[2]} (${said})`, hint: rule[3] };
+  const said = saidOf(serviceCode, status);
   return (
+    failureByRule(RULES, serviceCode, said) ??
     networkFailure(error) ??
     timeout(error) ??
     configuration(error) ??

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, mkdir, open, readFile, stat, statfs, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import neo4j, { type Driver } from 'neo4j-driver';
+import { freePort } from '../../fixtures/ports.ts';
 import { type Distribution, ensureDistribution, type Line } from './distribution.ts';
 
 const MEMORY_FILE_SYSTEM = '/dev/shm';
@@ -49,23 +49,6 @@ export type Home = {
   readonly transactionsFolder: string;
   readonly configurationFolder: string;
 };
-
-async function freePort(): Promise<number> {
-  const listener = createServer();
-  return new Promise((resolve, reject) => {
-    listener.once('error', reject);
-    listener.listen(0, '127.0.0.1', () => {
-      const address = listener.address();
-      listener.close(() => {
-        if (address === null || typeof address === 'string') {
-          reject(new Error('No port was given to the listener'));
-        } else {
-          resolve(address.port);
-        }
-      });
-    });
-  });
-}
 
 const HARSH_CONF: Readonly<Record<string, string>> = {
   'server.memory.pagecache.size': '10m',

@@ -1,7 +1,7 @@
 /** A proxy that does to connections what networks do: Shopify's toxiproxy, built once with Go and kept in the cache. */
 import { spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { freePort } from '../../fixtures/ports.ts';
 import { ensureGoTool, type GoTool } from '../../storage/gotools.ts';
 import { killOnExit } from './server.ts';
 
@@ -16,14 +16,6 @@ const START_TRIES_MAX = 500;
 /** Path of the program, or why there is none. */
 export function findToxiproxy(): Promise<{ program: string } | { skip: string }> {
   return ensureGoTool(TOXIPROXY);
-}
-
-export async function freePort(): Promise<number> {
-  const listener = createServer();
-  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
-  const { port } = listener.address() as { port: number };
-  await new Promise((resolve) => listener.close(resolve));
-  return port;
 }
 
 export interface Toxic {
