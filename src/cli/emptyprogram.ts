@@ -1,6 +1,6 @@
 /** The program without a command: its name, its help, and where its words go. */
-import { readFileSync } from 'node:fs';
 import { Command, type Option } from 'commander';
+import { VERSION } from '../version.ts';
 import type { CliContext } from './context.ts';
 import { BooleanOption } from './options.ts';
 
@@ -21,7 +21,7 @@ const HELP_COLUMNS_DEFAULT = 110;
 export function emptyProgram(context: CliContext): Command {
   return new Command('graphkeep')
     .description('Online backup and restore for Neo4j, Community Edition included.')
-    .version(readVersion(), '-V, --version', 'Print the version')
+    .version(VERSION, '-V, --version', 'Print the version')
     .helpOption('-h, --help', 'Print this help')
     .exitOverride()
     .configureOutput({
@@ -44,11 +44,4 @@ function describeOption(option: Option): string {
   }
   if (option.defaultValue !== undefined) facts.push(`default: ${String(option.defaultValue)}`);
   return facts.length === 0 ? option.description : `${option.description} (${facts.join('; ')})`;
-}
-
-/** The same two levels up from `src/cli` and from `dist/cli`. */
-function readVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-  const hasVersion = typeof manifest === 'object' && manifest !== null && 'version' in manifest;
-  return hasVersion ? String(manifest.version) : 'unknown';
 }

@@ -1,6 +1,8 @@
 /** The entry of the program: connects the command line to this process. */
+import { GraphkeepError } from '../errors.ts';
 import { lowerPriority } from './priority.ts';
 import { runCli } from './program.ts';
+import { renderError } from './render.ts';
 import { watchSignals } from './signals.ts';
 
 /** A reader that went away (`| head`) is no failure of ours, and nobody is left to tell. */
@@ -12,8 +14,19 @@ function ignoreBrokenPipe(): void {
   }
 }
 
+/** Node ends with 0 when nothing is left to wait for, come to an end or not: that must not look like success. */
+function sayThatNothingIsLeft(): void {
+  const error = new GraphkeepError(
+    'GK_INTERNAL',
+    'the command stopped before its end: nothing was left to wait for',
+  );
+  process.exitCode = error.exitStatus;
+  process.stderr.write(renderError(error, { verbose: false }));
+}
+
 async function main(): Promise<void> {
   ignoreBrokenPipe();
+  process.once('beforeExit', sayThatNothingIsLeft);
   process.exitCode = await runCli(process.argv.slice(2), {
     stdout: process.stdout,
     stderr: process.stderr,
@@ -31,6 +44,7 @@ async function main(): Promise<void> {
         onHangUp,
       ),
   });
+  process.off('beforeExit', sayThatNothingIsLeft);
 }
 
-await main();
+void main();

@@ -8,7 +8,7 @@ const NODE_MAJOR_MIN = 24;
 const NODE_MISSING_STATUS = 69;
 
 if (Number.parseInt(process.versions.node, 10) >= NODE_MAJOR_MIN) {
-  await import('./main.ts');
+  void import('./main.ts');
 } else {
   process.stderr.write(`error: Node v${process.versions.node} is too old: ${process.execPath}\n`);
   process.stderr.write(`hint: install Node ${NODE_MAJOR_MIN} or later, or put it first in PATH\n`);

@@ -27,7 +27,7 @@ test('npm pack, npm install, backup, validate', (context) => {
   run('npm', ['install', '--no-audit', '--no-fund', join(folder, tarball)], home);
   const program = join(home, 'node_modules', '.bin', 'graphkeep');
   assert.equal(run(program, ['--version'], home).trim(), VERSION);
-  refusesOldNode(join(home, 'node_modules', 'graphkeep', 'dist', 'cli', 'start.js'));
+  refusesOldNode(join(home, 'node_modules', 'graphkeep', 'dist', 'graphkeep.cjs'));
 
   const database = makeDatabase(join(folder, 'data'), '5.26');
   const target = join(folder, 'target');
