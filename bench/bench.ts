@@ -85,16 +85,24 @@ interface Raw {
 async function measureInTurn(tasks: readonly Task[], runs: number): Promise<Raw[]> {
   const raws = tasks.map((task): Raw => ({ task, samples: [], outputs: [] }));
   for (let number = 1; number <= runs; number++) {
-    for (const { task, samples, outputs } of raws) {
-      await task.prepare();
-      settleDisk();
-      const { sample, stdout } = await measure(task.command);
-      samples.push(sample);
-      outputs.push(stdout);
-      say(`  run ${number} of ${runs}: ${task.name.padEnd(36)} ${secondsOf(sample.wallMs).padStart(8)} s`);
+    for (const raw of raws.filter(({ task }) => task.isShort !== true)) await measureOnce(raw, number, runs);
+    for (let count = 0; count < SHORT_RUNS; count++) {
+      for (const raw of raws.filter(({ task }) => task.isShort === true))
+        await measureOnce(raw, number, runs);
     }
   }
   return raws;
+}
+
+const SHORT_RUNS = 5;
+
+async function measureOnce({ task, samples, outputs }: Raw, number: number, runs: number): Promise<void> {
+  await task.prepare();
+  settleDisk();
+  const { sample, stdout } = await measure(task.command);
+  samples.push(sample);
+  outputs.push(stdout);
+  say(`  run ${number} of ${runs}: ${task.name.padEnd(36)} ${secondsOf(sample.wallMs).padStart(8)} s`);
 }
 
 async function summarize(raws: readonly Raw[]): Promise<Measured[]> {

@@ -19,6 +19,8 @@ export interface Task {
   readonly name: string;
   readonly group: Group;
   readonly command: Command;
+  /** So short that the system's clock and what else runs show in it: measured several times in each run. */
+  readonly isShort?: boolean;
   /** Brings the target into the state that each run starts from; not measured. */
   prepare(): Promise<void>;
   /** Bytes that the process wrote or read, where that says something; read after the last run. */
@@ -125,12 +127,14 @@ async function stockTasks(place: Workplace): Promise<Task[]> {
       name: 'stock load --info of the dump',
       group: 'stock',
       command: database(target, 'load', '--info', `--from-path=${dumps}`, 'neo4j'),
+      isShort: true,
       prepare: nothing,
     },
     {
       name: 'stock load --info of the artifact',
       group: 'stock',
       command: database(target, 'load', '--info', `--from-path=${artifacts}`, 'neo4j'),
+      isShort: true,
       prepare: nothing,
     },
   ];
@@ -199,6 +203,7 @@ function graphkeepTasks({ source, target, artifacts }: Workplace): Task[] {
       name: 'graphkeep inspect',
       group: 'graphkeep',
       command: graphkeep('backup', 'inspect', artifacts),
+      isShort: true,
       prepare: nothing,
     },
     {
