@@ -18,13 +18,20 @@ export function frameBytesAt(member: Pick<MemberSource, 'bytes'>, offset: number
   return Math.min(FRAME_RAW_BYTES, entryBytesOf(member) - offset);
 }
 
+/** Part of a member: what one frame holds of it, and where that begins. */
+export interface FrameContent {
+  readonly start: number;
+  readonly content: Buffer;
+}
+
 /** Fills one frame; returns the part that is content. */
-export async function fillFrame(raw: Buffer, offset: number, source: MemberSource): Promise<Buffer> {
+export async function fillFrame(raw: Buffer, offset: number, source: MemberSource): Promise<FrameContent> {
   if (offset === 0) writeTarHeader(source.path, source.bytes).copy(raw);
-  const { start, content } = contentOf(raw, offset, source);
+  const part = contentOf(raw, offset, source);
+  const { start, content } = part;
   if (content.length > 0) await source.read(content, start);
   raw.fill(0, content.byteOffset - raw.byteOffset + content.length);
-  return content;
+  return part;
 }
 
 /**
@@ -48,11 +55,7 @@ export function contentOfFrame(
 }
 
 /** Where the content of a frame lies in it, and where in the member it begins. */
-function contentOf(
-  raw: Buffer,
-  offset: number,
-  { bytes }: Pick<MemberSource, 'bytes'>,
-): { start: number; content: Buffer } {
+function contentOf(raw: Buffer, offset: number, { bytes }: Pick<MemberSource, 'bytes'>): FrameContent {
   const headerBytes = offset === 0 ? TAR_BLOCK_BYTES : 0;
   const start = offset + headerBytes - TAR_BLOCK_BYTES;
   const contentBytes = Math.max(0, Math.min(raw.length - headerBytes, bytes - start));

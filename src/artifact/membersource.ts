@@ -14,15 +14,19 @@ export interface MemberSource {
   readonly bytes: number;
   read(target: Buffer, positionBytes: number): Promise<void>;
   /**
-   * The frame at `offset` of the member's entry, compressed elsewhere at this level, and what it was made from; undefined
-   * where it is to be read and compressed here.
+   * The frame at `offset` of the member's entry, compressed elsewhere at this level; undefined where it is to be read and
+   * compressed here.
+   * @param mayStayPacked whether what it was made from is not needed
    */
-  readPacked?(offset: number, level: number): Promise<PackedFrame | undefined>;
+  readPacked?(offset: number, level: number, mayStayPacked: boolean): Promise<PackedFrame | undefined>;
+  /** SHA-256 of the whole content as the frames hold it, where that is known without unpacking them. */
+  packedSha256?(): Promise<string | undefined>;
 }
 
 export interface PackedFrame {
   readonly stored: Buffer;
-  readonly raw: Buffer;
+  /** Header, content and padding that it was made from; undefined when it was left packed. */
+  readonly raw?: Buffer;
 }
 
 export function memberFromBytes(path: string, kind: MemberSource['kind'], bytes: Buffer): MemberSource {

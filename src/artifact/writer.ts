@@ -19,6 +19,7 @@ import {
 import { TAR_END_BYTES } from '../formats/tar.ts';
 import { writeRawFrame } from '../formats/zstd.ts';
 import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
+import { decompressFrame } from './bytes.ts';
 import { compressFrame, contentOfFrame, entryBytesOf, fillFrame, frameBytesAt } from './frame.ts';
 import type { MemberSource } from './membersource.ts';
 
@@ -41,6 +42,8 @@ export interface ArtifactSink {
   /** Takes back everything after `bytes`, which is where `hold` was called last. */
   truncate(bytes: number): Promise<void>;
   hold?(): void;
+  /** Reads back what was written, where that can be done. */
+  readBack?(target: Buffer, positionBytes: number): Promise<void>;
 }
 
 /** A point that `rewind` can go back to: everything after it is taken out of the artifact again. */
@@ -116,16 +119,19 @@ export class ArtifactWriter {
     const hash = createHash('sha256');
     const firstFrame = this.#frames.length + this.#inFlight.length;
     const entryBytes = entryBytesOf(source);
+    let isHashed = true;
     for (let offset = 0; offset < entryBytes; offset += FRAME_RAW_BYTES) {
       throwIfAborted(signal);
-      hash.update(await this.#addFrame(source, offset));
+      const content = await this.#addFrame(source, offset);
+      if (content === undefined) isHashed = false;
+      else if (isHashed) hash.update(content);
       this.#onBytes(frameBytesAt(source, offset));
     }
     const member: IndexMember = {
       path: source.path,
       kind: source.kind,
       bytes: source.bytes,
-      sha256: hash.digest('hex'),
+      sha256: isHashed ? hash.digest('hex') : await this.#hashOfPacked(source, firstFrame, signal),
       firstFrame,
       frameCount: this.#frames.length + this.#inFlight.length - firstFrame,
     };
@@ -133,20 +139,45 @@ export class ArtifactWriter {
     return member;
   }
 
-  /** Adds the frame at `offset` of the member's entry: compressed already, where the source can give it so. */
-  async #addFrame(source: MemberSource, offset: number): Promise<Buffer> {
+  /**
+   * Adds the frame at `offset` of the member's entry: compressed already, where the source can give it so.
+   * @returns its content; undefined when it stayed packed
+   */
+  async #addFrame(source: MemberSource, offset: number): Promise<Buffer | undefined> {
     const level = this.#compressionLevel;
-    const packed = level === undefined ? undefined : await source.readPacked?.(offset, level);
+    const mayStayPacked = this.#publication.readBack !== undefined;
+    const packed = level === undefined ? undefined : await source.readPacked?.(offset, level, mayStayPacked);
+    const rawBytes = frameBytesAt(source, offset);
     if (packed !== undefined) {
-      const { stored, raw } = packed;
-      const content = contentOfFrame(raw, offset, source);
-      await this.#enqueue(Promise.resolve({ stored, rawBytes: raw.length }));
+      const content = packed.raw === undefined ? undefined : contentOfFrame(packed.raw, offset, source);
+      await this.#enqueue(Promise.resolve({ stored: packed.stored, rawBytes }));
       return content;
     }
-    const raw = this.#rawBuffer(frameBytesAt(source, offset));
-    const content = await fillFrame(raw, offset, source);
+    const raw = this.#rawBuffer(rawBytes);
+    const { content } = await fillFrame(raw, offset, source);
     await this.#enqueue(this.#compress(raw));
     return content;
+  }
+
+  /** From who packed the frames; where nobody knows any more what was in them, from the frames as they were written. */
+  async #hashOfPacked(
+    source: MemberSource,
+    firstFrame: number,
+    signal: AbortSignal | undefined,
+  ): Promise<string> {
+    const known = await source.packedSha256?.();
+    if (known !== undefined) return known;
+    await this.#drain(0);
+    const hash = createHash('sha256');
+    let offset = 0;
+    for (const [position, storedBytes, rawBytes] of this.#frames.slice(firstFrame)) {
+      throwIfAborted(signal);
+      const stored = Buffer.allocUnsafe(storedBytes);
+      await this.#publication.readBack?.(stored, position);
+      hash.update(contentOfFrame(await decompressFrame(stored, rawBytes), offset, source));
+      offset += rawBytes;
+    }
+    return hash.digest('hex');
   }
 
   /**

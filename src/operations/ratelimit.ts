@@ -57,9 +57,9 @@ export class RateLimit {
       ...(readPacked === undefined
         ? {}
         : {
-            readPacked: async (offset, level) => {
+            readPacked: async (offset, level, mayStayPacked) => {
               await this.spend(frameBytesAt(member, offset));
-              return readPacked(offset, level);
+              return readPacked(offset, level, mayStayPacked);
             },
           }),
       read: async (target, position) => {

@@ -5,6 +5,7 @@
 import { GraphkeepError } from '../errors.ts';
 
 const DECIMAL = /^-?\d{1,19}$/;
+const SHA256 = /^[0-9a-f]{64}$/;
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
 
 /** One object of an answer. `where` names it in errors, e.g. `sessions`. @throws GK_PROTOCOL */
@@ -51,6 +52,13 @@ export class Fields {
     if (typeof value !== 'string' || value.length > bytesMax * 2 || !BASE64.test(value))
       throw this.#wrong(key);
     return Buffer.from(value, 'base64');
+  }
+
+  /** SHA-256 in hexadecimal. */
+  sha256(key: string): string {
+    const value = this.text(key);
+    if (!SHA256.test(value)) throw this.#wrong(key);
+    return value;
   }
 
   fields(key: string): Fields {

@@ -18,7 +18,7 @@ import { RENEWALS_PER_TIMEOUT, SESSION_CLOSE_MS_MAX } from '../limits.ts';
 import type { Connection } from './connection.ts';
 import type { Fields } from './fields.ts';
 import { Lane, type LaneEnd, type LaneMember, requireCovered, spreadReads } from './lanes.ts';
-import { type FetchFrame, FramesAhead } from './packed.ts';
+import { type FetchFrame, type FetchHash, FramesAhead } from './packed.ts';
 import {
   type OpenedSnapshot,
   PROTOCOL_VERSION,
@@ -211,14 +211,28 @@ export class RemoteSession {
     };
   }
 
+  #hashReaderOf({ number }: RemoteMember): FetchHash {
+    return async (signal) => {
+      const answer = await this.#connection.request(
+        'GET',
+        `${this.#path}/members/${number}/hash`,
+        undefined,
+        signal,
+      );
+      return answer.has('sha256') ? answer.sha256('sha256') : undefined;
+    };
+  }
+
   /** @param lanes the same member on further servers */
   memberOf(member: RemoteMember, lanes: readonly LaneMember[] = []): RangedMember {
     const { readRange, fetchFrame } = spreadReads(this.readersOf(member), lanes);
     const ranged = rangedMember(member, readRange);
-    const frames = new FramesAhead(member, fetchFrame, readRange);
+    const fetchHash = lanes.length === 0 ? this.#hashReaderOf(member) : undefined;
+    const frames = new FramesAhead(member, { readRange, fetchFrame, fetchHash });
     const both: RangedMember = {
       ...ranged,
-      readPacked: (offset, level) => frames.read(offset, level),
+      readPacked: (offset, level, mayStayPacked) => frames.read(offset, level, mayStayPacked),
+      packedSha256: () => frames.sha256(),
       abandon: () => {
         ranged.abandon();
         frames.abandon();

@@ -66,6 +66,7 @@ export function addRoutes(app: FastifyInstance, parts: RouteParts): void {
   app.post(`${session}/find`, (request, reply) => routes.find(request, reply));
   app.post(`${session}/tail`, (request, reply) => routes.tail(request, reply));
   app.get(`${session}/members/:member/frames/:offset`, (request, reply) => routes.readFrame(request, reply));
+  app.get(`${session}/members/:member/hash`, (request) => routes.hash(request));
   app.get(`${session}/members/:member`, (request, reply) => routes.read(request, reply));
   addConfigurationRoutes(app, parts);
 }
@@ -197,6 +198,11 @@ class Routes {
     this.#parts.metrics.sent(session.owner.database, held.content.length);
     reply.header(CHECKSUM_HEADER, crc32(held.content).toString(16)).type('application/octet-stream');
     return sendRange(reply, held, this.#parts.rate);
+  }
+
+  async hash(request: FastifyRequest): Promise<object> {
+    const session = this.#session(request);
+    return session.use(async () => ({ sha256: session.hashOf(numberOf(request, 'member')) ?? null }));
   }
 
   async metadata(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {

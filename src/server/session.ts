@@ -16,6 +16,7 @@ import { stageGroup } from '../hotcopy/staged.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
 import { FRAME_RAW_BYTES } from '../limits.ts';
 import type { LogStart, RemoteMember } from '../remote/protocol.ts';
+import { ContentHash, EarlyRoom } from './contenthash.ts';
 import { type HeldRange, HeldRanges } from './heldranges.ts';
 
 export interface SessionOwner {
@@ -34,6 +35,7 @@ interface NumberedMember {
   readonly source: MemberSource;
   /** undefined for members of the log. */
   readonly group: number | undefined;
+  readonly hash: ContentHash;
 }
 
 interface OpenedGroup {
@@ -73,6 +75,7 @@ export class Session {
   readonly #groups = new Map<number, OpenedGroup>();
   readonly #members = new Map<number, NumberedMember>();
   readonly #ranges = new HeldRanges();
+  readonly #earlyRoom = new EarlyRoom();
   #nextMember = 0;
   #usedMs = performance.now();
   #requests = 0;
@@ -179,12 +182,11 @@ export class Session {
    * @throws GK_USAGE, GK_SERVER_BUSY, what reading the file fails with
    */
   async read({ member: number, startBytes, bytes }: RangeRequest, cut: () => void): Promise<HeldRange> {
-    const member = this.#members.get(number);
-    if (member === undefined) throw new GraphkeepError('GK_USAGE', `member ${number} is not open`);
-    if (startBytes + bytes > member.source.bytes) {
-      throw new GraphkeepError('GK_USAGE', `member ${number} has ${member.source.bytes} bytes`);
+    const { source } = this.#member(number);
+    if (startBytes + bytes > source.bytes) {
+      throw new GraphkeepError('GK_USAGE', `member ${number} has ${source.bytes} bytes`);
     }
-    const range = await this.#ranges.read(bytes, (target) => member.source.read(target, startBytes), cut);
+    const range = await this.#ranges.read(bytes, (target) => source.read(target, startBytes), cut);
     this.sentBytes += bytes;
     return range;
   }
@@ -195,14 +197,14 @@ export class Session {
    * @throws as `read`
    */
   async readFrame({ member: number, offset, level }: FrameRequest, cut: () => void): Promise<HeldRange> {
-    const source = this.#members.get(number)?.source;
-    if (source === undefined) throw new GraphkeepError('GK_USAGE', `member ${number} is not open`);
+    const { source, hash } = this.#member(number);
     if (offset % FRAME_RAW_BYTES !== 0 || offset >= entryBytesOf(source)) {
       throw new GraphkeepError('GK_USAGE', `member ${number} has no frame at ${offset}`);
     }
     const rawBytes = frameBytesAt(source, offset);
     const fill = async (raw: Buffer): Promise<void> => {
-      await fillFrame(raw, offset, source);
+      const { start, content } = await fillFrame(raw, offset, source);
+      hash.add(start, content);
     };
     const held = await this.#ranges.read(rawBytes, fill, cut);
     try {
@@ -214,6 +216,17 @@ export class Session {
       held.release();
       throw error;
     }
+  }
+
+  /** Of what the frames held; undefined unless each was sent once. @throws GK_USAGE */
+  hashOf(number: number): string | undefined {
+    return this.#member(number).hash.get();
+  }
+
+  #member(number: number): NumberedMember {
+    const member = this.#members.get(number);
+    if (member !== undefined) return member;
+    throw new GraphkeepError('GK_USAGE', `member ${number} is not open`);
   }
 
   /** Releases everything, once. Work under way is interrupted. */
@@ -245,7 +258,7 @@ export class Session {
 
   #number(source: MemberSource, group: number | undefined): RemoteMember {
     const number = this.#nextMember++;
-    this.#members.set(number, { source, group });
+    this.#members.set(number, { source, group, hash: new ContentHash(source.bytes, this.#earlyRoom) });
     return { number, path: source.path, kind: source.kind, bytes: source.bytes };
   }
 
@@ -253,7 +266,11 @@ export class Session {
     const open = this.#groups.get(number);
     if (open === undefined) return;
     this.#groups.delete(number);
-    for (const [key, { group }] of this.#members) if (group === number) this.#members.delete(key);
+    for (const [key, { group, hash }] of this.#members) {
+      if (group !== number) continue;
+      this.#members.delete(key);
+      hash.giveUp();
+    }
     await open.group.close();
   }
 

@@ -170,7 +170,7 @@ export class Publication {
     // Random, not the process id: in containers every backup may be process 1.
     const unique = randomBytes(UNIQUE_BYTES).toString('hex');
     const partialPath = join(directory, `.${fileName}.${unique}${PARTIAL_SUFFIX}`);
-    const handle = await open(partialPath, 'wx', 0o600).catch((error: unknown) => {
+    const handle = await open(partialPath, 'wx+', 0o600).catch((error: unknown) => {
       throw wrapSystemError(error, `create a file in ${directory}`);
     });
     return new Publication(directory, partialPath, handle);
@@ -191,6 +191,12 @@ export class Publication {
   /** Overwrites bytes that were appended before. */
   async patch(bytes: Buffer, positionBytes: number): Promise<void> {
     await writeFully(this.#handle, bytes, positionBytes, this.partialPath);
+  }
+
+  async readBack(target: Buffer, positionBytes: number): Promise<void> {
+    const read = await readFully(this.#handle, target, positionBytes, this.partialPath);
+    if (read < target.length)
+      throw new GraphkeepError('GK_IO', `${this.partialPath} is shorter than what was written to it`);
   }
 
   /** Takes back everything after `bytes`. */

@@ -8,6 +8,7 @@ const BROKEN_NETWORK = 'test/unit/remote/brokennetwork.test.ts';
 const CONNECTION = 'test/unit/remote/connection.test.ts';
 const SESSIONS = 'test/unit/server/sessions.test.ts';
 const STAGED = 'test/unit/hotcopy/staged.test.ts';
+const PACKED = 'test/unit/remote/packed.test.ts';
 const ANSWERS = 'test/unit/remote/protocol.test.ts';
 
 noticeEach([
@@ -26,6 +27,30 @@ noticeEach([
     to: 'if (isIntact(response, content) || content.length > 0) return content;',
     guard: BROKEN_NETWORK,
     pattern: 'that damages bytes of frames',
+  },
+  {
+    step: 'network: what came by ranges is not in the hash of the server',
+    file: 'src/remote/packed.ts',
+    from: 'this.#isServersOwn = false;\n      return this.#pack',
+    to: 'return this.#pack',
+    guard: PACKED,
+    pattern: 'the hash of the server counts no more',
+  },
+  {
+    step: 'network: a frame with a name or padding is unpacked',
+    file: 'src/remote/packed.ts',
+    from: 'const isInside = offset > 0 && offset + FRAME_RAW_BYTES <= TAR_BLOCK_BYTES + this.#member.bytes;',
+    to: 'const isInside = offset >= 0;',
+    guard: PACKED,
+    pattern: 'those with content alone do',
+  },
+  {
+    step: 'network: a frame that was sent twice has no hash',
+    file: 'src/server/contenthash.ts',
+    from: 'if (startBytes < this.#doneBytes || this.#early.has(startBytes)) this.giveUp();',
+    to: 'if (startBytes < this.#doneBytes || this.#early.has(startBytes)) return;',
+    guard: 'test/unit/server/contenthash.test.ts',
+    pattern: 'was sent twice',
   },
   {
     step: 'network: less is asked for after a cut',

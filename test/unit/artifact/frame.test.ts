@@ -1,5 +1,6 @@
 /** Frames that were made elsewhere: the artifact is the same, and what does not belong to the member is refused. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -90,6 +91,35 @@ describe('frames made elsewhere', () => {
     assert.equal(
       packedFrames,
       sources.reduce((sum, one) => sum + Math.ceil(entryBytesOf(one) / FRAME_RAW_BYTES), 0),
+    );
+  });
+
+  test('frames that stay packed: the hash is that of who packed them, or is read back', async (context) => {
+    const folder = temporaryFolder(context);
+    const source = memberOf(3 * FRAME_RAW_BYTES);
+    const expected = await artifactOf(folder, [source], 1);
+    const packed: MemberSource = {
+      ...source,
+      read: () => Promise.reject(new Error('read although it came packed')),
+      readPacked: async (offset, level, mayStayPacked) => {
+        const raw = await frameOf(source, offset);
+        const stored = await compressFrame(raw, level);
+        return mayStayPacked && offset === FRAME_RAW_BYTES ? { stored } : { stored, raw };
+      },
+    };
+    const content = Buffer.alloc(source.bytes);
+    await source.read(content, 0);
+    const sha256 = createHash('sha256').update(content).digest('hex');
+    for (const known of [sha256, undefined]) {
+      const told = { ...packed, packedSha256: async () => known };
+      assert.equal((await artifactOf(folder, [told], 1)).equals(expected), true);
+    }
+    assert.equal((await artifactOf(folder, [packed], 1)).equals(expected), true);
+    const wrong = { ...packed, packedSha256: async () => 'f'.repeat(64) };
+    assert.equal(
+      (await artifactOf(folder, [wrong], 1)).equals(expected),
+      false,
+      'what is told is what is kept',
     );
   });
 

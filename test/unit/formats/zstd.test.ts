@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, test } from 'node:test';
-import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { writeRawFrame, writeSkippableHeader } from '../../../src/formats/zstd.ts';
+import { contentBytesOf, writeRawFrame, writeSkippableHeader } from '../../../src/formats/zstd.ts';
 import { noise } from '../../fixtures/random.ts';
 
 const BLOCK_BYTES = 128 * 1024;
@@ -74,5 +74,29 @@ describe('skippable frame', () => {
 
   test('is passed over by the zstd program', hasZstd ? {} : { skip: 'there is no zstd program here' }, () => {
     assert.equal(decodeByProgram(between).toString(), 'leftright');
+  });
+});
+
+describe('bytes that a frame says it holds', () => {
+  const frameOf = (content: Buffer, checksum = 1): Buffer =>
+    zstdCompressSync(content, {
+      params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_checksumFlag]: checksum },
+      pledgedSrcSize: content.length,
+    });
+
+  test('of every size, whatever its header looks like', () => {
+    for (const bytes of [1, 255, 256, 65_791, 65_792, 512 * 1024, 2 * 1024 * 1024]) {
+      for (const content of [noise(bytes, 1), Buffer.alloc(bytes)]) {
+        const expected = frameOf(content).length < 10 ? undefined : bytes;
+        assert.equal(contentBytesOf(frameOf(content)), expected);
+      }
+    }
+  });
+
+  test('none of what is no such frame', () => {
+    assert.equal(contentBytesOf(Buffer.alloc(0)), undefined);
+    assert.equal(contentBytesOf(noise(100, 1)), undefined);
+    assert.equal(contentBytesOf(frameOf(noise(1000, 1), 0)), undefined, 'no checksum');
+    assert.equal(contentBytesOf(zstdCompressSync(noise(1000, 1))), undefined, 'no size');
   });
 });

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { compressFrame, fillFrame, frameBytesAt } from '../../../src/artifact/frame.ts';
 import { type MemberSource, memberFromBytes } from '../../../src/artifact/membersource.ts';
 import { FRAME_RAW_BYTES, PACKED_LEVEL_MAX, RANGES_IN_FLIGHT_MAX } from '../../../src/limits.ts';
-import { type FetchFrame, FramesAhead } from '../../../src/remote/packed.ts';
+import { type FetchFrame, FramesAhead, type PackedReaders } from '../../../src/remote/packed.ts';
 import { noise } from '../../fixtures/random.ts';
 import { failure } from '../../fixtures/workspace.ts';
 
@@ -21,24 +21,38 @@ async function frameOf(source: MemberSource, offset: number): Promise<Buffer> {
 const served: FetchFrame = async (offset, level) => compressFrame(await frameOf(member, offset), level);
 const noRange = () => Promise.reject(new Error('read by ranges'));
 
+function framesBy(fetchFrame: FetchFrame, others: Partial<PackedReaders> = {}): FramesAhead {
+  return new FramesAhead(remote, { fetchFrame, readRange: noRange, ...others });
+}
+
+async function readAll(frames: FramesAhead): Promise<boolean[]> {
+  const isUnpacked: boolean[] = [];
+  for (let offset = 0; offset < BYTES; offset += FRAME_RAW_BYTES) {
+    isUnpacked.push((await frames.read(offset, 1, true))?.raw !== undefined);
+  }
+  return isUnpacked;
+}
+
+/** All but the one at `missingOffset`, whose connection breaks. */
+function missing(missingOffset: number): FetchFrame {
+  return async (offset, level, bytesMax, signal) =>
+    offset === missingOffset ? undefined : served(offset, level, bytesMax, signal);
+}
+
 describe('frames of a remote member', () => {
   test('they come in order, a bounded number ahead, and are what the writer would have made', async () => {
     let underWay = 0;
     let most = 0;
-    const frames = new FramesAhead(
-      remote,
-      async (...request) => {
-        most = Math.max(most, ++underWay);
-        const stored = await served(...request);
-        underWay -= 1;
-        return stored;
-      },
-      noRange,
-    );
+    const frames = framesBy(async (...request) => {
+      most = Math.max(most, ++underWay);
+      const stored = await served(...request);
+      underWay -= 1;
+      return stored;
+    });
     for (let offset = 0; offset < BYTES; offset += FRAME_RAW_BYTES) {
-      const packed = await frames.read(offset, 1);
+      const packed = await frames.read(offset, 1, false);
       const expected = await frameOf(member, offset);
-      assert.equal(packed!.raw.equals(expected), true);
+      assert.equal(packed!.raw!.equals(expected), true);
       assert.equal(packed!.stored.equals(await compressFrame(expected, 1)), true);
     }
     assert.ok(most > 1 && most <= RANGES_IN_FLIGHT_MAX, `${most} at once`);
@@ -46,18 +60,14 @@ describe('frames of a remote member', () => {
 
   test('one that does not come is read by ranges and compressed here', async () => {
     const read: number[] = [];
-    const frames = new FramesAhead(
-      remote,
-      async (offset, level, bytesMax, signal) =>
-        offset === FRAME_RAW_BYTES ? undefined : served(offset, level, bytesMax, signal),
-      async (startBytes, target) => {
-        read.push(startBytes);
-        await member.read(target, startBytes);
-      },
-    );
-    await frames.read(0, 1);
-    const packed = await frames.read(FRAME_RAW_BYTES, 1);
-    assert.equal(packed!.raw.equals(await frameOf(member, FRAME_RAW_BYTES)), true);
+    const readRange: PackedReaders['readRange'] = async (startBytes, target) => {
+      read.push(startBytes);
+      await member.read(target, startBytes);
+    };
+    const frames = framesBy(missing(FRAME_RAW_BYTES), { readRange });
+    await frames.read(0, 1, false);
+    const packed = await frames.read(FRAME_RAW_BYTES, 1, false);
+    assert.equal(packed!.raw!.equals(await frameOf(member, FRAME_RAW_BYTES)), true);
     assert.deepEqual(read, [FRAME_RAW_BYTES - 512]);
     frames.abandon();
   });
@@ -70,27 +80,51 @@ describe('frames of a remote member', () => {
       async () => Buffer.from('no frame at all'),
     ];
     for (const fetch of wrong) {
-      await assert.rejects(new FramesAhead(remote, fetch, noRange).read(0, 1), failure('GK_PROTOCOL'));
+      await assert.rejects(framesBy(fetch).read(0, 1, true), failure('GK_PROTOCOL'));
     }
   });
 
   test('a level that the host of a database would suffer from is not asked for', async () => {
     const never: FetchFrame = () => Promise.reject(new Error('asked'));
-    assert.equal(await new FramesAhead(remote, never, noRange).read(0, PACKED_LEVEL_MAX + 1), undefined);
+    assert.equal(await framesBy(never).read(0, PACKED_LEVEL_MAX + 1, false), undefined);
   });
 
   test('abandoned, it asks for nothing more and ends what is under way', async () => {
     const signals: AbortSignal[] = [];
-    const frames = new FramesAhead(
-      remote,
-      (offset, level, bytesMax, signal) => {
-        signals.push(signal);
-        return served(offset, level, bytesMax, signal);
-      },
-      noRange,
-    );
-    await frames.read(0, 1);
+    const frames = framesBy((offset, level, bytesMax, signal) => {
+      signals.push(signal);
+      return served(offset, level, bytesMax, signal);
+    });
+    await frames.read(0, 1, false);
     frames.abandon();
     assert.ok(signals.length > 1 && signals.every((signal) => signal.aborted));
+  });
+});
+
+describe('frames that stay packed', () => {
+  const fetchHash = async () => 'of the server';
+
+  test('those with content alone do, when the server knows the hash', async () => {
+    const frames = framesBy(served, { fetchHash });
+    assert.deepEqual(await readAll(frames), [true, false, false, false, false, false, true]);
+    assert.equal(await frames.sha256(), 'of the server');
+    assert.deepEqual(await readAll(framesBy(served)), Array(7).fill(true), 'nobody knows the hash');
+  });
+
+  test('one that says to hold another number of bytes is unpacked, and refused', async () => {
+    const short: FetchFrame = async (offset, level) =>
+      compressFrame((await frameOf(member, offset)).subarray(offset === 0 ? 0 : 512), level);
+    await assert.rejects(readAll(framesBy(short, { fetchHash })), failure('GK_PROTOCOL'));
+  });
+
+  test('the hash of the server counts no more when it may have hashed something else', async () => {
+    const readRange: PackedReaders['readRange'] = (startBytes, target) => member.read(target, startBytes);
+    const broken = framesBy(missing(2 * FRAME_RAW_BYTES), { readRange, fetchHash });
+    await readAll(broken);
+    assert.equal(await broken.sha256(), undefined, 'a frame was read by ranges');
+    const twice = framesBy(served, { fetchHash });
+    await readAll(twice);
+    await readAll(twice);
+    assert.equal(await twice.sha256(), undefined, 'the frames were read again');
   });
 });

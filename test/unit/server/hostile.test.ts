@@ -313,6 +313,7 @@ describe('names that try to leave', () => {
     ['GET', '/v1/sessions/{session}/members/{}'],
     ['GET', '/v1/sessions/{session}/members/{}/frames/0'],
     ['GET', '/v1/sessions/{session}/members/0/frames/{}'],
+    ['GET', '/v1/sessions/{session}/members/{}/hash'],
     ['GET', '/v1/configuration/plugins/{}'],
     ['GET', '/v1/{}'],
     ['GET', '/{}'],
