@@ -212,6 +212,8 @@ export const CUSTOMER_KEY_BYTES = 32;
 export const STORE_WORDS_SHOWN_MAX = 200;
 /** Parts of one object that are sent at once; each is held in memory. */
 export const OBJECT_PARTS_IN_FLIGHT_MAX = 4;
+/** What all parts of an upload may take together; only parts that are larger than a quarter of it take more. */
+export const OBJECT_PARTS_MEMORY_BYTES = 136 * MIB;
 /** A lease in an object store that was not written for this long is of a process that died; how often it is written. */
 export const OBJECT_LEASE_LIFE_MS = 5 * 60_000;
 export const OBJECT_LEASE_RENEWALS = 5;

@@ -1,9 +1,27 @@
 /** Parts of an upload: how large they are, and whether those that were sent make an object. */
 import { GraphkeepError } from '../../errors.ts';
-import { MIB, OBJECT_PART_BYTES_DEFAULT, OBJECT_PART_BYTES_MAX } from '../../limits.ts';
+import {
+  MIB,
+  OBJECT_PART_BYTES_DEFAULT,
+  OBJECT_PART_BYTES_MAX,
+  OBJECT_PARTS_IN_FLIGHT_MAX,
+  OBJECT_PARTS_MEMORY_BYTES,
+} from '../../limits.ts';
 
-/** A guess of the size may be wrong by this much before the parts run out. */
-const HEADROOM = 2;
+/**
+ * A guess of the size may be wrong by this much before the parts run out. It is that of the files before they are compressed,
+ * so what grows meanwhile has far more room; but parts are memory, and the larger ones are, the fewer go at once.
+ */
+const HEADROOM = 1.25;
+
+/** Beside those under way: the first one, the one that is filled, and what a rewind goes back to. */
+const PARTS_KEPT_MAX = 3;
+
+/** How many parts of this size may be under way. */
+export function partsAtOnce(partBytes: number): number {
+  const affordable = Math.floor(OBJECT_PARTS_MEMORY_BYTES / partBytes) - PARTS_KEPT_MAX;
+  return Math.min(Math.max(affordable, 1), OBJECT_PARTS_IN_FLIGHT_MAX);
+}
 
 /** @param partsMax what the store takes */
 export function choosePartBytes(bytesExpected: number | undefined, partsMax: number): number {

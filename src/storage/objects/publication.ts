@@ -3,7 +3,7 @@
  * appears when the last one is there. Its first part is kept until the end, since the head of an artifact is written last.
  */
 import { GraphkeepError } from '../../errors.ts';
-import { OBJECT_PARTS_IN_FLIGHT_MAX } from '../../limits.ts';
+import { partsAtOnce } from './parts.ts';
 import type { ObjectStore, Upload, UploadOptions } from './store.ts';
 
 export class ObjectPublication {
@@ -116,7 +116,7 @@ export class ObjectPublication {
     this.#part = Buffer.allocUnsafe(this.#part.length);
     this.#partNumber += 1;
     this.#partFilled = 0;
-    await this.#settle(OBJECT_PARTS_IN_FLIGHT_MAX - 1);
+    await this.#settle(partsAtOnce(this.#part.length) - 1);
   }
 
   #send(number: number, bytes: Buffer): void {

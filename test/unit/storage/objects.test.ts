@@ -9,7 +9,7 @@ import { fullKey, isStoreUrl, parseStoreUrl } from '../../../src/storage/objects
 import { networkFailure, statusFailure } from '../../../src/storage/objects/failures.ts';
 import { Flights } from '../../../src/storage/objects/flights.ts';
 import { keyBelow, Pages } from '../../../src/storage/objects/listing.ts';
-import { choosePartBytes, PartTable } from '../../../src/storage/objects/parts.ts';
+import { choosePartBytes, PartTable, partsAtOnce } from '../../../src/storage/objects/parts.ts';
 import { cleanCause, scrubber, shortWords } from '../../../src/storage/objects/secrets.ts';
 import { failure } from '../../fixtures/workspace.ts';
 
@@ -80,7 +80,7 @@ test('parts are as large as the object needs', () => {
   assert.equal(choosePartBytes(0, S3_PARTS_MAX), OBJECT_PART_BYTES_DEFAULT);
   for (const bytes of [GIB, 100 * GIB, 2000 * GIB]) {
     const partBytes = choosePartBytes(bytes, S3_PARTS_MAX);
-    assert.ok(partBytes * S3_PARTS_MAX >= 2 * bytes && partBytes % MIB === 0);
+    assert.ok(partBytes * S3_PARTS_MAX >= 1.25 * bytes && partBytes % MIB === 0);
   }
   assert.throws(() => choosePartBytes(5000 * GIB, S3_PARTS_MAX), failure('GK_UNSUPPORTED'));
   const table = new PartTable<string>(10, 3);
@@ -97,6 +97,16 @@ test('parts are as large as the object needs', () => {
   table.sent(2, 3, 'end');
   assert.deepEqual(table.inOrder(2), { receipts: ['new', 'end'], bytes: 13 });
   assert.deepEqual(table.inOrder(0), { receipts: [], bytes: 0 });
+});
+
+test('the larger parts are, the fewer are under way: up to 260 GiB the memory is bounded', () => {
+  assert.equal(partsAtOnce(OBJECT_PART_BYTES_DEFAULT), 4);
+  for (const bytes of [1, 10, 100, 200, 260].map((size) => size * GIB)) {
+    const partBytes = choosePartBytes(bytes, S3_PARTS_MAX);
+    // The first part, the one that is filled, and the beginning of the one that a rewind goes back to.
+    assert.ok((3 + partsAtOnce(partBytes)) * partBytes <= 136 * MIB, `${bytes} bytes`);
+  }
+  assert.equal(partsAtOnce(choosePartBytes(3000 * GIB, S3_PARTS_MAX)), 1);
 });
 
 test('a list that goes round in circles ends', () => {
