@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [--scale=1] [--runs=3] [--neo4j=5.26] [--only=stock,tar,graphkeep,remote,log,differential,server]`: graphkeep beside
+ * `npm run bench -- [--scale=1] [--runs=3] [--neo4j=5.26] [--only=stock,tar,graphkeep,remote,log,differential,store,server]`: graphkeep beside
  * the stock tools and beside tar with zstd, on one store, in one run, in turn; then the numbers to reach. All raw
  * figures go to `.bench/<date>.json`.
  */
@@ -14,6 +14,7 @@ import { type Bar, barsOf, type Measured, OVER_LOOPBACK, OVER_TLS } from './bars
 import { differentialTasks } from './differential.ts';
 import { type EffectWindow, measureEffect } from './effect.ts';
 import { killRunning, measure, measuredBy, median, type Sample, settleDisk } from './measure.ts';
+import { objectStoreTasks } from './objectstore.ts';
 import { type BackupServer, startPlainServer, startTlsServer } from './remote.ts';
 import type { LogScan } from './scanlogs.ts';
 import { BENCH_FOLDER, type BenchStore, ensureStore, folderBytes } from './store.ts';
@@ -26,7 +27,7 @@ import {
   type Workplace,
 } from './tasks.ts';
 
-const GROUPS = ['stock', 'tar', 'graphkeep', 'remote', 'log', 'differential', 'server'] as const;
+const GROUPS = ['stock', 'tar', 'graphkeep', 'remote', 'log', 'differential', 'store', 'server'] as const;
 
 interface Options {
   readonly line: Line;
@@ -85,10 +86,10 @@ interface Raw {
 async function measureInTurn(tasks: readonly Task[], runs: number): Promise<Raw[]> {
   const raws = tasks.map((task): Raw => ({ task, samples: [], outputs: [] }));
   for (let number = 1; number <= runs; number++) {
-    for (const raw of raws.filter(({ task }) => task.isShort !== true)) await measureOnce(raw, number, runs);
+    const others = raws.filter(({ task }) => !task.isShort && (number === 1 || !task.isLong));
+    for (const raw of others) await measureOnce(raw, number, runs);
     for (let count = 0; count < SHORT_RUNS; count++) {
-      for (const raw of raws.filter(({ task }) => task.isShort === true))
-        await measureOnce(raw, number, runs);
+      for (const raw of raws.filter(({ task }) => task.isShort)) await measureOnce(raw, number, runs);
     }
   }
   return raws;
@@ -224,7 +225,13 @@ async function runBench(options: Options, folder: string): Promise<void> {
   if (options.groups.has('differential')) tasks.push(...(await differentialTasks(store, folder, say)));
   const servers = options.groups.has('remote') ? await startServers(place, folder) : {};
   tasks.push(...remoteTasks(place, servers));
+  const objectStore = options.groups.has('store')
+    ? await objectStoreTasks(place, store, folder, say)
+    : undefined;
+  if (objectStore !== undefined && 'skip' in objectStore) say(`left out: object store: ${objectStore.skip}`);
+  else tasks.push(...(objectStore?.tasks ?? []));
   const raws = await measureInTurn(tasks, options.runs);
+  if (objectStore !== undefined && 'stop' in objectStore) await objectStore.stop();
   for (const server of Object.values(servers)) await server.stop();
   const measured = await summarize(raws);
   say();

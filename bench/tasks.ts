@@ -13,7 +13,7 @@ const PACKAGE_FOLDER = join(BENCH_FOLDER, 'package');
 /** The level that graphkeep compresses with by default. */
 const ZSTD_LEVEL = 1;
 
-export type Group = 'stock' | 'tar' | 'graphkeep' | 'remote' | 'log' | 'differential';
+export type Group = 'stock' | 'tar' | 'graphkeep' | 'remote' | 'log' | 'differential' | 'store';
 
 export interface Task {
   readonly name: string;
@@ -21,6 +21,8 @@ export interface Task {
   readonly command: Command;
   /** So short that the system's clock and what else runs show in it: measured several times in each run. */
   readonly isShort?: boolean;
+  /** Its memory is what counts: one run is enough. */
+  readonly isLong?: boolean;
   /** Brings the target into the state that each run starts from; not measured. */
   prepare(): Promise<void>;
   /** Bytes that the process wrote or read, where that says something; read after the last run. */

@@ -1,0 +1,99 @@
+/**
+ * What a backup into an object store costs beside one into a folder, and beside the vendor's own client that sends the
+ * finished artifact to the same server; and the memory of a long upload.
+ */
+import { execFile } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { ACCESS_KEY, SECRET_KEY, startVersity } from '../test/storage/versity.ts';
+import { appendNewLog } from './newlog.ts';
+import type { BenchStore } from './store.ts';
+import { graphkeep, type Task, type Workplace } from './tasks.ts';
+
+export const TO_STORE = 'graphkeep backup to S3';
+export const VENDOR_UPLOAD = 'aws s3 cp of its artifact';
+export const LONG_UPLOAD = 'graphkeep backup to S3, not compressed';
+
+export interface ObjectStoreBench {
+  readonly tasks: Task[];
+  stop(): Promise<void>;
+}
+
+/** @returns why nothing can be measured, where that is so */
+export async function objectStoreTasks(
+  { source, artifacts }: Workplace,
+  store: BenchStore,
+  folder: string,
+  say: (text: string) => void,
+): Promise<ObjectStoreBench | { skip: string }> {
+  const running = await startVersity();
+  if ('skip' in running) return running;
+  const endpoint = running.direct.s3?.endpoint ?? '';
+  const environment = {
+    AWS_ACCESS_KEY_ID: ACCESS_KEY,
+    AWS_SECRET_ACCESS_KEY: SECRET_KEY,
+    AWS_REGION: 'us-east-1',
+    AWS_ENDPOINT_URL_S3: endpoint,
+  };
+  const backup = (name: string, from: readonly string[], ...more: readonly string[]): Task => ({
+    name,
+    group: 'store',
+    command: {
+      ...graphkeep(
+        'database',
+        'backup',
+        ...from,
+        `--to-path=${running.url}/bench`,
+        '--type=full',
+        ...more,
+        'neo4j',
+      ),
+      environment,
+    },
+    prepare: nothing,
+  });
+  const tasks = [backup(TO_STORE, [`--neo4j-home=${source.dir}`])];
+  if (await hasAwsCli()) {
+    const config = join(folder, 'aws-config');
+    await writeFile(config, '[default]\ns3 =\n  addressing_style = path\n');
+    tasks.push({
+      name: VENDOR_UPLOAD,
+      group: 'store',
+      command: {
+        file: 'aws',
+        args: ['s3', 'cp', '--recursive', '--quiet', artifacts, `${running.url}/vendor/`],
+        environment: { ...environment, AWS_CONFIG_FILE: config },
+      },
+      prepare: nothing,
+    });
+  } else say('left out: aws s3 cp: the AWS CLI is not installed');
+  say('making log for a long upload …');
+  const long = backup(LONG_UPLOAD, await longSource(store, folder), '--compress=false');
+  tasks.push({ ...long, isLong: true });
+  return { tasks, stop: () => running.stop() };
+}
+
+const LONG_LOG_BYTES = 5 * 1024 ** 3;
+
+/** Hard links to the store files, and 5 GiB of new log: no server ever runs on them. */
+async function longSource(store: BenchStore, folder: string): Promise<string[]> {
+  const [data, transactions] = [join(folder, 'long', 'databases'), join(folder, 'long', 'transactions')];
+  await mkdir(data, { recursive: true });
+  await mkdir(transactions);
+  const copy = promisify(execFile);
+  await copy('cp', ['-al', store.home.databaseFolder, join(data, 'neo4j')]);
+  await copy('cp', ['-a', store.home.transactionsFolder, join(transactions, 'neo4j')]);
+  const logs = join(transactions, 'neo4j');
+  await appendNewLog(logs, LONG_LOG_BYTES, join(logs, 'neostore.transaction.db.0'));
+  return [`--from-path-data=${data}`, `--from-path-txn=${transactions}`];
+}
+
+async function hasAwsCli(): Promise<boolean> {
+  return promisify(execFile)('aws', ['--version']).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function nothing(): Promise<void> {}
