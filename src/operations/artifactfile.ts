@@ -2,7 +2,7 @@
  * How an artifact comes into its folder: written under a temporary name that its writer has locked, published under the
  * first free name, or taken away again. The same for every operation that makes one.
  */
-import { rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withMetadataScript } from '../artifact/metadata.ts';
@@ -10,12 +10,11 @@ import { ArtifactWriter } from '../artifact/writer.ts';
 import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
-import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
-import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
-import { type FileLock, tryLockIfPossible } from '../storage/locks.ts';
+import { FAILED_SUFFIX, type Publication } from '../storage/local.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
 import { artifactAttributes, isStoreUrl, joinPath, storeOf } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
+import { beginFile } from './partialfile.ts';
 import type { ArtifactForm, OperationContext } from './types.ts';
 
 /** What the descriptor of our artifacts says beyond its fixed fields. */
@@ -113,16 +112,6 @@ export class ArtifactFile {
   }
 }
 
-/** A file under a temporary name that its writer has locked; what killed writers left of that name is gone. */
-export async function beginFile(
-  directory: string,
-  partialName: string,
-): Promise<{ publication: Publication; lock: FileLock | undefined }> {
-  await removeStalePartials(directory, partialName);
-  const publication = await Publication.create(directory, partialName);
-  return { publication, lock: tryLockIfPossible(publication.partialPath, { create: false }) };
-}
-
 /** The name of an object is its own from the first part on: it carries the time at which it was begun. */
 async function beginObject({
   targetDirectory,
@@ -153,25 +142,6 @@ export async function publishUnderFreeName(
     const path = pathOf(formatTime(new Date(timeMs)));
     if (await publication.publish(path)) return path;
     await sleep(Math.max(0, timeMs + 1000 - Date.now()));
-  }
-}
-
-/**
- * Removes what killed backups of this database left. A file that is being written is locked by its writer, on this
- * host or, over a shared file system, on another; only one that can be locked here, and that was not just created, is
- * nobody's.
- */
-async function removeStalePartials(directory: string, partialName: string): Promise<void> {
-  for (const entry of await readFolder(directory)) {
-    const isPartial = entry.name.startsWith(`.${partialName}.`) && entry.name.endsWith(PARTIAL_SUFFIX);
-    if (!isPartial || !entry.isFile()) continue;
-    const path = join(directory, entry.name);
-    const status = await stat(path).catch(() => undefined);
-    if (status === undefined || Date.now() - status.mtimeMs < STALE_PARTIAL_AGE_MS) continue;
-    const lock = tryLockIfPossible(path, { create: false });
-    if (lock === undefined) continue;
-    await rm(path, { force: true });
-    lock.release();
   }
 }
 

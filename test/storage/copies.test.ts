@@ -1,0 +1,138 @@
+/** Artifacts on their way between a disk and two real stores: what arrives is what set out. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { foldersBelow } from '../../src/neo4j/folders.ts';
+import { ArtifactCopies, type CopiedArtifact } from '../../src/operations/artifactcopy.ts';
+import { inspectArtifacts } from '../../src/operations/inspect.ts';
+import { restoreDatabase } from '../../src/operations/restore.ts';
+import type { OperationContext } from '../../src/operations/types.ts';
+import { validateArtifact } from '../../src/operations/validate.ts';
+import { closeStores, removePath, storeOf, useStoreSettings } from '../../src/storage/places.ts';
+import { ChainScene, HIGHEST } from '../fixtures/chains.ts';
+import { failure, makeFolder, namesIn } from '../fixtures/workspace.ts';
+import { startFakeGcs } from './fakegcs.ts';
+import { readAll } from './suitetools.ts';
+import { startVersity } from './versity.ts';
+
+async function copyAll(
+  from: string,
+  to: string,
+  verifyTarget = false,
+  context: OperationContext = {},
+): Promise<CopiedArtifact[]> {
+  const copies = await ArtifactCopies.begin({ from, to, latestChain: false, verifyTarget, dryRun: false });
+  try {
+    const results: CopiedArtifact[] = [];
+    for (const item of copies.items) results.push(await copies.copy(item, context));
+    return results;
+  } finally {
+    copies.end();
+  }
+}
+
+async function keysIn(folder: string): Promise<string[]> {
+  const store = await storeOf(folder);
+  const keys: string[] = [];
+  for await (const { key } of store.list('')) keys.push(key);
+  for await (const { key } of store.listUploads('')) keys.push(`upload of ${key}`);
+  return keys.filter((key) => !key.startsWith('.graphkeep.lease')).sort();
+}
+
+describe('copies between a disk, an S3 and a Google store', async () => {
+  const [amazon, google] = [await startVersity(), await startFakeGcs()];
+  if ('skip' in amazon || 'skip' in google) {
+    const reason = 'skip' in amazon ? amazon.skip : 'skip' in google ? google.skip : '';
+    test('copies', { skip: reason }, () => undefined);
+    if (!('skip' in amazon)) await amazon.stop();
+    if (!('skip' in google)) await google.stop();
+    return;
+  }
+  before(() => useStoreSettings({ ...amazon.throughProxy, ...google.direct }));
+  after(async () => {
+    await closeStores();
+    useStoreSettings({});
+    await amazon.stop();
+    await google.stop();
+  });
+
+  test('a chain moves from a volume into the cloud and goes on there', async (context) => {
+    const scene = new ChainScene(context, '5.26');
+    const full = await scene.backup('FULL');
+    const first = await scene.backupAt(25n, 'DIFF');
+    const cloud = `${amazon.url}/moved`;
+    const results = await copyAll(scene.target, cloud);
+    assert.deepEqual(
+      results.map(({ action, proven, sourcePath }) => [action, proven, sourcePath]),
+      [full, first].map(({ artifactPath }) => ['copied', true, artifactPath]),
+    );
+    const next = await scene.backupAt(30n, 'DIFF', { targetDirectory: cloud });
+    assert.equal(next.parentPath, `${cloud}/${basename(first.artifactPath)}`);
+    assert.equal(next.kind, 'differential');
+    const { artifacts, chains } = await inspectArtifacts(cloud);
+    assert.deepEqual([artifacts.length, chains.map(({ artifacts: all }) => all.length)], [3, [3]]);
+    for (const { path } of artifacts) assert.deepEqual((await validateArtifact(path)).problems, []);
+    const target = foldersBelow(makeFolder(scene.root, 'restored'), 'neo4j');
+    const restored = await restoreDatabase({ artifactPath: cloud, target, overwriteDestination: false });
+    assert.equal(restored.highestTransaction, 30n);
+  });
+
+  test('disk to S3 to Google and back: every byte', async (context) => {
+    const scene = new ChainScene(context, '2026.08');
+    await scene.backup('FULL');
+    await scene.backupAt(25n, 'DIFF', { compress: false });
+    await scene.backupAt(HIGHEST, 'DIFF');
+    const places = [`${amazon.url}/round`, `${google.url}/round`, makeFolder(scene.root, 'back')];
+    let from = scene.target;
+    for (const to of places) {
+      await copyAll(from, to, true);
+      const again = await copyAll(from, to, true);
+      assert.deepEqual(
+        again.map(({ action, proven }) => [action, proven]),
+        Array(3).fill(['present', true]),
+      );
+      from = to;
+    }
+    const back = places[2]!;
+    assert.equal(namesIn(back).length, 3);
+    for (const name of namesIn(scene.target))
+      assert.ok(readFileSync(join(back, name)).equals(readFileSync(join(scene.target, name))), name);
+  });
+
+  test('the connection is cut, the run is interrupted: nothing stays, and the next run goes on', async (context) => {
+    const scene = new ChainScene(context, '5.26');
+    const { artifactPath } = await scene.backup('FULL');
+    const cloud = `${amazon.url}/interrupted`;
+    const stop = new AbortController();
+    const listener = { progress: () => stop.abort(), notice: () => undefined };
+    const run = copyAll(scene.target, cloud, false, { signal: stop.signal, listener });
+    await assert.rejects(run, failure('GK_INTERRUPTED'));
+    assert.deepEqual(await keysIn(cloud), []);
+    amazon.proxy.break(1, { kind: 'cut' }, ({ method }) => method === 'PUT');
+    const [result] = await copyAll(scene.target, cloud);
+    assert.equal(result?.action, 'copied');
+    const copied = await readAll(await storeOf(cloud), basename(artifactPath));
+    assert.ok(copied.equals(readFileSync(artifactPath)));
+  });
+
+  test('another object has the name: it stays as it is', async (context) => {
+    const scene = new ChainScene(context, '5.26');
+    const { artifactPath } = await scene.backup('FULL');
+    const cloud = `${google.url}/taken`;
+    const store = await storeOf(cloud);
+    const name = basename(artifactPath);
+    await store.put(name, Buffer.alloc(1000), { ifAbsent: true });
+    await assert.rejects(copyAll(scene.target, cloud), failure('GK_TARGET_EXISTS'));
+    assert.deepEqual(await readAll(store, name), Buffer.alloc(1000));
+    await removePath(`${cloud}/${name}`);
+    // While the copy is under way.
+    const listener = {
+      progress: () => void store.put(name, Buffer.alloc(10), { ifAbsent: true }),
+      notice: () => undefined,
+    };
+    await assert.rejects(copyAll(scene.target, cloud, false, { listener }), failure('GK_TARGET_EXISTS'));
+    assert.deepEqual(await keysIn(cloud), [name]);
+    assert.equal((await readAll(store, name)).length, 10);
+  });
+});
