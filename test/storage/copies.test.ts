@@ -1,17 +1,21 @@
-/** Artifacts on their way between a disk and two real stores: what arrives is what set out. */
+/** Artifacts on their way between a disk and two real stores, and to all of them at once: what arrives is what set out. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { foldersBelow } from '../../src/neo4j/folders.ts';
 import { ArtifactCopies, type CopiedArtifact } from '../../src/operations/artifactcopy.ts';
+import { BackupPlaces } from '../../src/operations/backupplaces.ts';
 import { inspectArtifacts } from '../../src/operations/inspect.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
+import { SeveralPlaces } from '../../src/operations/severalplaces.ts';
 import type { OperationContext } from '../../src/operations/types.ts';
 import { validateArtifact } from '../../src/operations/validate.ts';
+import { Publication } from '../../src/storage/local.ts';
 import { closeStores, removePath, storeOf, useStoreSettings } from '../../src/storage/places.ts';
 import { ChainScene, HIGHEST } from '../fixtures/chains.ts';
-import { failure, makeFolder, namesIn } from '../fixtures/workspace.ts';
+import { failure, makeFolder, namesIn, temporaryFolder } from '../fixtures/workspace.ts';
+import { writeWithRewinds } from './artifacts.ts';
 import { startFakeGcs } from './fakegcs.ts';
 import { readAll } from './suitetools.ts';
 import { startVersity } from './versity.ts';
@@ -134,5 +138,93 @@ describe('copies between a disk, an S3 and a Google store', async () => {
     await assert.rejects(copyAll(scene.target, cloud, false, { listener }), failure('GK_TARGET_EXISTS'));
     assert.deepEqual(await keysIn(cloud), [name]);
     assert.equal((await readAll(store, name)).length, 10);
+  });
+
+  test('one backup goes to a disk and two stores; a differential follows it in all', async (context) => {
+    const scene = new ChainScene(context, '2026.08');
+    const clouds = [`${amazon.url}/three`, `${google.url}/three`];
+    const full = await scene.backup('AUTO', { alsoTo: clouds });
+    const differential = await scene.backupAt(30n, 'AUTO', { alsoTo: clouds });
+    assert.deepEqual([differential.kind, differential.parentPath], ['differential', full.artifactPath]);
+    for (const { artifactPath, places } of [full, differential]) {
+      const name = basename(artifactPath);
+      assert.deepEqual(
+        places?.map((place) => place.artifactPath),
+        [scene.target, ...clouds].map((folder) => `${folder}/${name}`),
+      );
+      for (const folder of clouds)
+        assert.ok((await readAll(await storeOf(folder), name)).equals(readFileSync(artifactPath)), folder);
+    }
+    const target = foldersBelow(makeFolder(scene.root, 'restored'), 'neo4j');
+    const from = { artifactPath: clouds[1]!, target, overwriteDestination: false };
+    assert.equal((await restoreDatabase(from)).highestTransaction, 30n);
+  });
+
+  const refuseParts = (): void =>
+    amazon.proxy.break(
+      100,
+      { kind: 'answer', status: 403, body: '<Error><Code>AccessDenied</Code></Error>' },
+      ({ method, path }) => method === 'PUT' && path.includes('partNumber='),
+    );
+
+  test('a store that refuses the last part: nothing is published anywhere', async (context) => {
+    const scene = new ChainScene(context, '5.26');
+    const clouds = [`${google.url}/all`, `${amazon.url}/all`];
+    refuseParts();
+    try {
+      await assert.rejects(scene.backup('FULL', { alsoTo: clouds }), failure('GK_NO_PERMISSION'));
+      assert.ok(amazon.proxy.hits > 0);
+    } finally {
+      amazon.proxy.heal();
+    }
+    assert.deepEqual(
+      [namesIn(scene.target), await keysIn(clouds[0]!), await keysIn(clouds[1]!)],
+      [[], [], []],
+    );
+  });
+
+  test('with any of them, it is left out, and the next backup brings it back', async (context) => {
+    const scene = new ChainScene(context, '5.26');
+    const clouds = [`${amazon.url}/any`, `${google.url}/any`];
+    const more = { alsoTo: clouds, require: 'any' } as const;
+    await scene.backup('FULL', more);
+    refuseParts();
+    let alone: Awaited<ReturnType<typeof scene.backup>>;
+    try {
+      alone = await scene.backupAt(25n, 'AUTO', more);
+    } finally {
+      amazon.proxy.heal();
+    }
+    assert.deepEqual(
+      alone.places?.map(({ error }) => error?.code),
+      [undefined, 'GK_NO_PERMISSION', undefined],
+    );
+    assert.equal((await keysIn(clouds[0]!)).length, 1);
+    assert.equal((await keysIn(clouds[1]!)).length, 2);
+    const next = await scene.backupAt(30n, 'AUTO', more);
+    assert.equal(next.fullBecause?.reason, 'placesDiffer');
+    assert.deepEqual(
+      next.places?.map(({ error }) => error),
+      [undefined, undefined, undefined],
+    );
+  });
+
+  test('what is taken back while it is written is in none of them', async (context) => {
+    const scene = new ChainScene(context, '5.26');
+    const clouds = [`${amazon.url}/rewound`, `${google.url}/rewound`];
+    const options = scene.optionsFor({ alsoTo: clouds });
+    const places = await BackupPlaces.open(options);
+    const sink = await SeveralPlaces.begin(places, { nameAt: () => 'x.backup', partialName: 'x.backup' });
+    await writeWithRewinds(sink);
+    assert.equal(await sink.publish(), join(scene.target, 'x.backup'));
+    places.release();
+    const disk = temporaryFolder(context);
+    const alone = await Publication.create(disk, 'x.backup');
+    await writeWithRewinds(alone);
+    assert.ok(await alone.publish(join(disk, 'x.backup')));
+    const expected = readFileSync(join(disk, 'x.backup'));
+    assert.ok(readFileSync(join(scene.target, 'x.backup')).equals(expected));
+    for (const folder of clouds)
+      assert.ok((await readAll(await storeOf(folder), 'x.backup')).equals(expected));
   });
 });
