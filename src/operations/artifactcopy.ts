@@ -7,7 +7,7 @@ import { fileChunks, readRange } from '../artifact/bytes.ts';
 import { ConfigurationArtifact } from '../artifact/configurationfile.ts';
 import { ForwardingFile } from '../artifact/forward.ts';
 import { type Artifact, artifactIn, corruptOnFormatError } from '../artifact/reader.ts';
-import { GraphkeepError, throwIfAborted } from '../errors.ts';
+import { type ErrorCode, GraphkeepError, throwIfAborted } from '../errors.ts';
 import { FOOTER_BYTES, parseFooter, storedIndexOf } from '../formats/artifact/index.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { COMPARED_END_BYTES, MIB } from '../limits.ts';
@@ -52,6 +52,9 @@ export interface CopiedArtifact {
 /** Named so that no artifact is: it begins with the dot that hides it. */
 const PARTIAL_NAME = 'graphkeep.copy';
 
+/** A store is given up after minutes: to wait for it again with each of the others would take hours. */
+const LOST_CODES: readonly ErrorCode[] = ['GK_CONNECTION_LOST', 'GK_UNREACHABLE'];
+
 /** One run: what is to be copied, and the lease of the target for as long as it takes. */
 export class ArtifactCopies {
   /** In the order in which they are to be copied. */
@@ -62,6 +65,8 @@ export class ArtifactCopies {
   readonly #taken: ReadonlySet<string>;
   /** Sources whose copies are at the target. */
   readonly #there = new Set<string>();
+  /** Why there is no use in trying the others. */
+  #lost: GraphkeepError | undefined;
 
   private constructor(
     items: readonly CopyItem[],
@@ -102,9 +107,22 @@ export class ArtifactCopies {
    * file has its name; GK_CHAIN_BROKEN when what it builds on could not be copied; what either place fails with
    */
   async copy(item: CopyItem, context: OperationContext = {}): Promise<CopiedArtifact> {
-    const startedMs = performance.now();
     if (item.problem !== undefined) throw item.problem;
     this.#requireBase(item);
+    if (this.#lost !== undefined) {
+      const { code, message, hint } = this.#lost;
+      throw new GraphkeepError(code, `${item.path} was not tried: ${message}`, { hint });
+    }
+    try {
+      return await this.#copyOrFind(item, context);
+    } catch (error) {
+      if (error instanceof GraphkeepError && LOST_CODES.includes(error.code)) this.#lost = error;
+      throw error;
+    }
+  }
+
+  async #copyOrFind(item: CopyItem, context: OperationContext): Promise<CopiedArtifact> {
+    const startedMs = performance.now();
     const rate = new RateLimit(this.#options.rateBytesPerSecond, context.signal);
     const source = await openPath(item.path);
     try {

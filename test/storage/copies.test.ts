@@ -120,6 +120,30 @@ describe('copies between a disk, an S3 and a Google store', async () => {
     assert.ok(copied.equals(readFileSync(artifactPath)));
   });
 
+  test('a store that is gone is waited for once, not with each artifact', async (context) => {
+    const scene = new ChainScene(context, '5.26');
+    await scene.backup('FULL');
+    await scene.backupAt(25n, 'FULL');
+    const settings = { ...amazon.throughProxy, patienceMs: 300 };
+    await closeStores();
+    useStoreSettings(settings);
+    const options = { from: scene.target, to: `${amazon.url}/gone`, latestChain: false };
+    const copies = await ArtifactCopies.begin({ ...options, verifyTarget: false, dryRun: false });
+    try {
+      amazon.proxy.break(10_000, { kind: 'cut' });
+      const [first, second] = copies.items;
+      await assert.rejects(copies.copy(first!), failure('GK_CONNECTION_LOST'));
+      const asked = amazon.proxy.hits;
+      await assert.rejects(copies.copy(second!), failure('GK_CONNECTION_LOST', /was not tried/));
+      assert.equal(amazon.proxy.hits, asked);
+    } finally {
+      amazon.proxy.heal();
+      copies.end();
+      await closeStores();
+      useStoreSettings({ ...amazon.throughProxy, ...google.direct });
+    }
+  });
+
   test('another object has the name: it stays as it is', async (context) => {
     const scene = new ChainScene(context, '5.26');
     const { artifactPath } = await scene.backup('FULL');

@@ -81,6 +81,12 @@ describe('all of them', () => {
     await assert.rejects(scene.backup('FULL', both), failure('GK_NO_SPACE'));
     assert.deepEqual([namesIn(first), namesIn(small)], [[], []]);
     assert.deepEqual([openFilesBelow(first), openFilesBelow(small)], [[], []]);
+    await assert.rejects(scene.backup('FULL', { ...both, keepFailed: true }), failure('GK_NO_SPACE'));
+    for (const folder of [first, small])
+      assert.deepEqual(
+        namesIn(folder).map((name) => name.endsWith('.backup.failed')),
+        [true],
+      );
   });
 
   test('an interruption: nothing is anywhere', async (context) => {
