@@ -219,3 +219,5 @@ export const OBJECT_LEASE_LIFE_MS = 5 * 60_000;
 export const OBJECT_LEASE_RENEWALS = 5;
 /** An upload that was begun less than this long ago is never taken for the leftover of a killed backup. */
 export const LEFTOVER_AGE_MS_MIN = 60 * 60_000;
+/** Beginning and end of a file without an index that are compared with its copy, unless all of it is. */
+export const COMPARED_END_BYTES = MIB;

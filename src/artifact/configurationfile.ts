@@ -20,7 +20,8 @@ import {
 import { FormatError } from '../formats/formaterror.ts';
 import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding } from '../formats/tar.ts';
 import { CONFIGURATION_COPY_BYTES, CONFIGURATION_MANIFEST_BYTES_MAX } from '../limits.ts';
-import { openForReading, type ReadableFile, writeFully } from '../storage/local.ts';
+import { type ReadableFile, writeFully } from '../storage/local.ts';
+import { openPath } from '../storage/places.ts';
 import { readRange } from './bytes.ts';
 import { corruptOnFormatError } from './reader.ts';
 
@@ -85,22 +86,27 @@ export class ConfigurationArtifact {
 
   /** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND */
   static async open(path: string): Promise<ConfigurationArtifact> {
-    const file = await openForReading(path);
+    const file = await openPath(path);
     try {
-      return await corruptOnFormatError(path, async () => {
-        const manifestBytes = await readManifestBytes(file);
-        const manifest = parseManifest(manifestBytes);
-        const layout = layoutOf(manifestBytes, manifest);
-        if (layout.totalBytes !== file.bytes)
-          throw new FormatError(`it has ${file.bytes} bytes instead of ${layout.totalBytes}`);
-        const head = await readRange(file, 0, layout.head.length);
-        if (!head.equals(layout.head)) throw new FormatError('the manifest fails its SHA-256');
-        return new ConfigurationArtifact(file, manifest, layout);
-      });
+      return await ConfigurationArtifact.in(file);
     } catch (error) {
       await file.close();
       throw error;
     }
+  }
+
+  /** The same of a file that is open already. @throws GK_ARTIFACT_CORRUPT */
+  static in(file: ReadableFile): Promise<ConfigurationArtifact> {
+    return corruptOnFormatError(file.path, async () => {
+      const manifestBytes = await readManifestBytes(file);
+      const manifest = parseManifest(manifestBytes);
+      const layout = layoutOf(manifestBytes, manifest);
+      if (layout.totalBytes !== file.bytes)
+        throw new FormatError(`it has ${file.bytes} bytes instead of ${layout.totalBytes}`);
+      const head = await readRange(file, 0, layout.head.length);
+      if (!head.equals(layout.head)) throw new FormatError('the manifest fails its SHA-256');
+      return new ConfigurationArtifact(file, manifest, layout);
+    });
   }
 
   get path(): string {
@@ -111,12 +117,22 @@ export class ConfigurationArtifact {
     return this.#file.bytes;
   }
 
-  /** Reads and proves every byte. @throws GK_ARTIFACT_CORRUPT */
-  async verify(signal?: AbortSignal): Promise<void> {
-    for (const placed of this.#layout.members) await this.#pass(placed, async () => {}, signal);
+  /**
+   * Reads and proves every byte.
+   * @param take is given the whole file in order, in pieces; what it did with them counts only when this ends well
+   * @throws GK_ARTIFACT_CORRUPT
+   */
+  async verify(signal?: AbortSignal, take: (bytes: Buffer) => Promise<void> = async () => {}): Promise<void> {
+    await take(this.#layout.head);
+    for (const placed of this.#layout.members) {
+      await take(placed.header);
+      await this.#pass(placed, take, signal);
+      await take(Buffer.alloc(tarPadding(placed.member.bytes)));
+    }
     await corruptOnFormatError(this.path, async () => {
       const end = await readRange(this.#file, this.bytes - TAR_END_BYTES, TAR_END_BYTES);
       requireZeros(end, 'the end');
+      await take(end);
     });
   }
 

@@ -48,14 +48,19 @@ export interface Artifact {
 export async function openArtifact(path: string): Promise<Artifact> {
   const file = await openPath(path);
   try {
-    return await corruptOnFormatError(path, async () => ({
-      ...(await readHeadAndIndex(await withEndsInMemory(file))),
-      file,
-    }));
+    return await artifactIn(file);
   } catch (error) {
     await file.close();
     throw error;
   }
+}
+
+/** The same of a file that is open already, and stays so. */
+export function artifactIn(file: ReadableFile): Promise<Artifact> {
+  return corruptOnFormatError(file.path, async () => ({
+    ...(await readHeadAndIndex(await withEndsInMemory(file))),
+    file,
+  }));
 }
 
 /** Runs `work`; a FormatError becomes GK_ARTIFACT_CORRUPT with the path of the artifact. */

@@ -5,7 +5,7 @@ import { type Command, Option } from 'commander';
 import { asGraphkeepError } from '../errors.ts';
 import type { ConfigurationBackup } from '../operations/configurationbackup.ts';
 import type { BackupOptions, BackupType } from '../operations/types.ts';
-import { isStoreUrl } from '../storage/places.ts';
+import { isStoreUrl, resolvePath } from '../storage/places.ts';
 import { printInspection } from './backup-inspect.ts';
 import { type CheckedBackup, prepareCheck } from './backupcheck.ts';
 import {
@@ -24,8 +24,10 @@ import {
   addInstallationOptions,
   booleanOption,
   choiceOption,
+  parseLocalPath,
   pathOption,
   placeOption,
+  placesOption,
   rateOption,
   refusal,
   refusedOption,
@@ -39,7 +41,8 @@ import { addAttributeOptions, addStoreOptions } from './storeoptions.ts';
 import { type WorkContext, type WorkItem, workAndReport } from './work.ts';
 
 export interface BackupCommandOptions extends SourceOptions, ConfigurationOptions {
-  toPath?: string;
+  toPath?: string[];
+  require?: 'ALL' | 'ANY';
   inspectPath?: string;
   type: BackupType;
   preferDiffAsParent: boolean;
@@ -72,12 +75,19 @@ Examples:
   $ graphkeep database backup --to-path=/backups --include-metadata=users=anna,ben    not all users
   $ graphkeep database backup --neo4j-home=/var/lib/neo4j --to-path=/backups --include-configuration '*'
   $ graphkeep database backup --inspect-path=/backups           what is there
+  $ graphkeep database backup --to-path=/backups --to-path=s3://offsite/backups --require=any
 
 An artifact carries the users of the server with their encrypted passwords, unless --include-metadata=none is
 given; roles and privileges (Enterprise) as well when --bolt-address says where they are asked for.
 
 Neo4j may run and be written to during the backup, which runs at a low processor priority to leave the
-server its share; --limit-rate spares its disks. Exit status: 0 when all went well; for one database
+server its share; --limit-rate spares its disks.
+
+With several --to-path the database is read once. Without --require=any the backup fails, and is nowhere, when
+one of them fails; with it, a place that fails is left out with a warning, and the exit status is 0 as long as
+one has the backup.
+
+Exit status: 0 when all went well; for one database
 the status of its error (docs lists them), for several 1 when any failed.
 `;
 
@@ -103,8 +113,11 @@ export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: b
   command
     .addOption(
       wholeDbms
-        ? pathOption('--to-path <folder>', 'Existing folder for the artifacts')
-        : placeOption('--to-path <folder>', 'Existing folder for the artifacts, or s3://, gs://, azb://'),
+        ? placesOption('--to-path <folder>', 'Existing folder for the artifacts', parseLocalPath)
+        : placesOption(
+            '--to-path <folder>',
+            'Existing folder for the artifacts, or s3://, gs://, azb://; several times for several copies at once',
+          ),
     )
     .addOption(typeOption())
     .addOption(
@@ -154,7 +167,15 @@ function addPathOptions(command: Command): void {
       pathOption('--from-path-data <folder>', 'Folder that holds the databases, instead of a Neo4j home'),
     )
     .addOption(pathOption('--from-path-txn <folder>', 'Folder that holds their transaction logs'))
-    .addOption(placeOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'));
+    .addOption(placeOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'))
+    .addOption(
+      choiceOption(
+        '--require',
+        'With several --to-path: ALL of them get the artifact or none, or ANY: one that fails is left out',
+        ['ALL', 'ANY'],
+        'ALL',
+      ),
+    );
 }
 
 function typeOption(): Option {
@@ -216,18 +237,21 @@ export async function runBackup(
   refuseWithoutCheck(options);
   checkMetadataOptions(options);
   checkConfigurationOptions(options);
-  const targetDirectory = await requireTarget(options.toPath);
+  const [targetDirectory, ...alsoTo] = await requireTargets(options);
   const compressionLevel = chooseLevel(options);
-  refuseBesideStore(options, targetDirectory);
-  const temporaryDirectory = isStoreUrl(targetDirectory) ? tmpdir() : targetDirectory;
+  refuseBesideStores(options, [targetDirectory, ...alsoTo]);
+  const localDirectory = [targetDirectory, ...alsoTo].find((place) => !isStoreUrl(place));
+  const temporaryDirectory = localDirectory ?? tmpdir();
   const places = { ...options, temporaryDirectory };
   const sources = await openSources(names.length === 0 ? ['neo4j'] : names, places, context, !json);
   const checker = options.checkConsistency
-    ? await prepareCheck(sources.installation, targetDirectory, options, context)
+    ? await prepareCheck(sources.installation, localDirectory ?? targetDirectory, options, context)
     : undefined;
   context.lowerPriority();
-  const form = {
+  const form: BackupOptions = {
     targetDirectory,
+    alsoTo,
+    require: options.require === 'ANY' ? 'any' : 'all',
     type: options.type,
     fallbackToFull: options.fallbackToFull,
     preferDifferentialAsParent: options.preferDiffAsParent,
@@ -288,9 +312,15 @@ async function backUp(
   }
 }
 
-/** What needs a folder of this machine. */
-function refuseBesideStore(options: BackupCommandOptions, target: string): void {
-  if (!isStoreUrl(target)) return;
+/** What needs a folder of this machine, or just one. */
+function refuseBesideStores(options: BackupCommandOptions, targets: readonly string[]): void {
+  if (targets.length > 1 && options.includeConfiguration === true)
+    throw refusal(
+      '--include-configuration',
+      'the configuration goes to one folder of this machine only',
+      'give one --to-path, then bring all of it elsewhere with: graphkeep backup copy <folder> <folder>',
+    );
+  if (!targets.some((target) => isStoreUrl(target))) return;
   if (options.keepFailed)
     throw refusal('--keep-failed', 'of a failed upload nothing stays in an object store', 'leave it out');
   if (options.includeConfiguration === true)
@@ -299,6 +329,8 @@ function refuseBesideStore(options: BackupCommandOptions, target: string): void 
       'the configuration goes to a folder of this machine only',
       'leave it out',
     );
+  const isLocal = targets.some((target) => !isStoreUrl(target));
+  if (isLocal) return;
   if (options.checkConsistency && (options.tempPath === undefined || options.reportPath === undefined)) {
     throw usageError(
       '--check-consistency unpacks the backup on this machine',
@@ -326,11 +358,18 @@ function refuseBesideInspectPath(names: readonly string[], options: BackupComman
   }
 }
 
-/** Checked once and before anything else, so that ten databases do not fail one by one for the same reason. */
-async function requireTarget(toPath: string | undefined): Promise<string> {
-  if (toPath === undefined)
+/**
+ * Checked once and before anything else, so that ten databases do not fail one by one for the same reason. Where one of
+ * several is enough, one that is not there is no reason to fail: the backup finds and reports it.
+ */
+async function requireTargets({ toPath, require }: BackupCommandOptions): Promise<[string, ...string[]]> {
+  const [first, ...others] = toPath ?? [];
+  if (first === undefined)
     throw usageError('--to-path is missing', 'give --to-path=<folder>, an existing folder');
-  return await requireFolder(toPath, 'the target folder', 'create the folder first');
+  if (require === 'ANY' && others.length > 0) return [resolvePath(first), ...others.map(resolvePath)];
+  const folderOf = (given: string): Promise<string> =>
+    requireFolder(given, 'the target folder', 'create the folder first');
+  return [await folderOf(first), ...(await Promise.all(others.map(folderOf)))];
 }
 
 function chooseLevel(options: BackupCommandOptions): number {
@@ -354,6 +393,7 @@ function renderBackup(result: CheckedBackup): string {
   const lines = [
     `Finished artifact creation '${file}' for database '${result.database}', took ${Math.round(result.durationMs)}ms.`,
     `  file          ${result.artifactPath}`,
+    ...otherPlaces(result),
     `  kind          ${kindOf(result)}`,
     `  size          ${sizeOf(result)}`,
     `  time          ${formatDuration(result.durationMs)}${rateOf(result)}`,
@@ -369,6 +409,14 @@ function renderBackup(result: CheckedBackup): string {
     lines.push(`  check         ${verdict}, checked by Neo4j in ${formatDuration(durationMs)}`);
   }
   return `${lines.join('\n')}\n`;
+}
+
+function otherPlaces({ artifactPath, places = [] }: CheckedBackup): string[] {
+  return places
+    .filter((place) => place.artifactPath !== artifactPath)
+    .map(({ directory, artifactPath: copy, error }) =>
+      copy === undefined ? `  NOT IN        ${directory}: ${error?.message}` : `  and           ${copy}`,
+    );
 }
 
 function kindOf({ kind, parentPath, fullBecause }: CheckedBackup): string {

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { detailsOf } from './backupconfiguration.ts';
 import type { CliContext, CommandOutcome } from './context.ts';
 import { addBackupOptions, type BackedUp, type BackupCommandOptions, runBackup } from './database-backup.ts';
+import { usageError } from './options.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
 
 const EXAMPLES = `
@@ -28,6 +29,11 @@ export function addDbmsBackup(parent: Command, context: CliContext, outcome: Com
     );
   addBackupOptions(command, { wholeDbms: true }).addHelpText('after', EXAMPLES);
   command.action(async (options: BackupCommandOptions) => {
+    if ((options.toPath ?? []).length > 1)
+      throw usageError(
+        '--to-path can be given once here',
+        'give one folder, then bring all of it elsewhere with: graphkeep backup copy <folder> <folder>',
+      );
     const all = { ...options, includeConfiguration: true };
     outcome.exitStatus = await runBackup(['*'], all, context, {
       render: renderPart,

@@ -95,6 +95,15 @@ export function placeOption(flags: string, description: string): Option {
   return new Option(flags, description).argParser((value: string) => parsePlace(name, value));
 }
 
+/** The same, given once for each of several. */
+export function placesOption(flags: string, description: string, parse = parsePlace): Option {
+  const name = /--[a-z-]+/.exec(flags)?.[0] ?? flags;
+  return new Option(flags, description).argParser((value: string, before: string[] | undefined) => [
+    ...(before ?? []),
+    parse(name, value),
+  ]);
+}
+
 /** @throws GK_USAGE */
 export function parsePlace(name: string, value: string): string {
   return isStoreUrl(value) ? parseStoreUrl(value).url.replace(/\/+$/, '') : parseLocalPath(name, value);

@@ -1,6 +1,7 @@
 /** Every command of this version, in one tree. */
 import type { Command } from 'commander';
 import { addAggregateBackup, addBackupAggregate } from './backup-aggregate.ts';
+import { addBackupCopy } from './backup-copy.ts';
 import { addBackupExpire } from './backup-expire.ts';
 import { addBackupInspect } from './backup-inspect.ts';
 import { addBackupValidate } from './backup-validate.ts';
@@ -24,6 +25,7 @@ const BACKUP_EXAMPLES = `
 Examples:
   $ graphkeep backup inspect /backups
   $ graphkeep backup validate --from-path=/backups --database=neo4j
+  $ graphkeep backup copy /backups s3://offsite/backups
   $ graphkeep backup expire /backups --keep-daily=7 --keep-weekly=4
 `;
 
@@ -39,6 +41,7 @@ export function buildProgram(context: CliContext, outcome: CommandOutcome): Comm
   addBackupInspect(backup, context, outcome);
   addBackupValidate(backup, context, outcome);
   addBackupAggregate(backup, context, outcome);
+  addBackupCopy(backup, context, outcome);
   addBackupExpire(backup, context, outcome);
   backup.addHelpText('after', BACKUP_EXAMPLES);
   addDbms(program, context, outcome);

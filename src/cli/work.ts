@@ -43,6 +43,8 @@ export interface WorkOptions<Result> {
   readonly doing: string;
   /** Prints the result of one item as soon as it is there. Without it, errors are not printed here either. */
   readonly print?: ((result: Result) => void) | undefined;
+  /** The status of a run in which some failed; by default that of `exitStatusOf`. */
+  readonly statusOf?: (outcomes: readonly WorkOutcome<Result>[]) => number;
 }
 
 export interface WorkSummary<Result> {
@@ -67,7 +69,8 @@ export async function workThrough<Result>(
   }
   const failed = outcomes.some((outcome) => outcome.error !== undefined);
   // Interrupted after everything was done: the work counts.
-  const exitStatus = failed ? (watch.exitStatus() ?? exitStatusOf(outcomes)) : 0;
+  const statusOf = options.statusOf ?? exitStatusOf;
+  const exitStatus = failed ? (watch.exitStatus() ?? statusOf(outcomes)) : 0;
   return { outcomes, exitStatus };
 }
 

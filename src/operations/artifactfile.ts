@@ -2,7 +2,7 @@
  * How an artifact comes into its folder: written under a temporary name that its writer has locked, published under the
  * first free name, or taken away again. The same for every operation that makes one.
  */
-import { rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withMetadataScript } from '../artifact/metadata.ts';
@@ -10,12 +10,14 @@ import { ArtifactWriter } from '../artifact/writer.ts';
 import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
-import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
-import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
-import { type FileLock, tryLockIfPossible } from '../storage/locks.ts';
+import { FAILED_SUFFIX, type Publication } from '../storage/local.ts';
+import type { FileLock } from '../storage/locks.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
 import { artifactAttributes, isStoreUrl, joinPath, storeOf } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
+import type { BackupPlaces } from './backupplaces.ts';
+import { beginFile } from './partialfile.ts';
+import { SeveralPlaces } from './severalplaces.ts';
 import type { ArtifactForm, OperationContext } from './types.ts';
 
 /** What the descriptor of our artifacts says beyond its fixed fields. */
@@ -41,6 +43,8 @@ export async function requireDirectory(path: string): Promise<void> {
 export interface ArtifactFileOptions extends ArtifactForm, OperationContext {
   readonly targetDirectory: string;
   readonly database: string;
+  /** Where `targetDirectory` is one of several. */
+  readonly places?: BackupPlaces;
   /** About how much will be written: a store takes a bounded number of parts. */
   readonly bytesExpected?: number;
   /** Told of every member byte that was read. */
@@ -50,10 +54,10 @@ export interface ArtifactFileOptions extends ArtifactForm, OperationContext {
 /** An artifact under way. */
 export class ArtifactFile {
   readonly writer: ArtifactWriter;
-  readonly #publication: Publication | ObjectPublication;
+  readonly #publication: ArtifactPublication;
   readonly #options: ArtifactFileOptions;
 
-  private constructor(publication: Publication | ObjectPublication, options: ArtifactFileOptions) {
+  private constructor(publication: ArtifactPublication, options: ArtifactFileOptions) {
     this.#publication = publication;
     this.#options = options;
     const level = options.compress ? options.compressionLevel : undefined;
@@ -65,9 +69,7 @@ export class ArtifactFile {
     options: ArtifactFileOptions,
     work: (file: ArtifactFile) => Promise<Result>,
   ): Promise<Result> {
-    const { publication, lock } = isStoreUrl(options.targetDirectory)
-      ? { publication: await beginObject(options), lock: undefined }
-      : await beginFile(options.targetDirectory, `${options.database}.backup`);
+    const { publication, lock } = await beginPublication(options);
     const file = new ArtifactFile(publication, options);
     try {
       return await work(file);
@@ -86,6 +88,7 @@ export class ArtifactFile {
   /** @returns the path under which it is there now */
   async publish(timeSeconds: bigint): Promise<string> {
     const { targetDirectory, database, signal } = this.#options;
+    if (this.#publication instanceof SeveralPlaces) return this.#publication.publish();
     if (this.#publication instanceof ObjectPublication) return this.#publishObject(this.#publication);
     const pathOf = (time: string): string => join(targetDirectory, `${database}-${time}.backup`);
     return publishUnderFreeName(this.#publication, pathOf, Number(timeSeconds) * 1000, signal);
@@ -113,14 +116,24 @@ export class ArtifactFile {
   }
 }
 
-/** A file under a temporary name that its writer has locked; what killed writers left of that name is gone. */
-export async function beginFile(
-  directory: string,
-  partialName: string,
-): Promise<{ publication: Publication; lock: FileLock | undefined }> {
-  await removeStalePartials(directory, partialName);
-  const publication = await Publication.create(directory, partialName);
-  return { publication, lock: tryLockIfPossible(publication.partialPath, { create: false }) };
+type ArtifactPublication = Publication | ObjectPublication | SeveralPlaces;
+
+async function beginPublication(
+  options: ArtifactFileOptions,
+): Promise<{ publication: ArtifactPublication; lock: FileLock | undefined }> {
+  const { targetDirectory, places, database, bytesExpected, signal } = options;
+  const partialName = `${database}.backup`;
+  if (places?.areSeveral === true) {
+    const nameAt = (timeMs: number): string => nameOf(database, timeMs);
+    const several = { nameAt, partialName, bytesExpected, signal };
+    return { publication: await SeveralPlaces.begin(places, several), lock: undefined };
+  }
+  if (isStoreUrl(targetDirectory)) return { publication: await beginObject(options), lock: undefined };
+  return beginFile(targetDirectory, partialName);
+}
+
+function nameOf(database: string, timeMs: number): string {
+  return `${database}-${formatTime(new Date(timeMs))}.backup`;
 }
 
 /** The name of an object is its own from the first part on: it carries the time at which it was begun. */
@@ -132,9 +145,8 @@ async function beginObject({
 }: ArtifactFileOptions): Promise<ObjectPublication> {
   const store = await storeOf(targetDirectory);
   let timeMs = Date.now();
-  const nameOf = (time: number): string => `${database}-${formatTime(new Date(time))}.backup`;
-  while ((await store.stat(nameOf(timeMs), signal)) !== undefined) timeMs += 1000;
-  return ObjectPublication.begin(store, nameOf(timeMs), {
+  while ((await store.stat(nameOf(database, timeMs), signal)) !== undefined) timeMs += 1000;
+  return ObjectPublication.begin(store, nameOf(database, timeMs), {
     signal,
     ...artifactAttributes(),
     ...(bytesExpected === undefined ? {} : { bytesExpected }),
@@ -153,25 +165,6 @@ export async function publishUnderFreeName(
     const path = pathOf(formatTime(new Date(timeMs)));
     if (await publication.publish(path)) return path;
     await sleep(Math.max(0, timeMs + 1000 - Date.now()));
-  }
-}
-
-/**
- * Removes what killed backups of this database left. A file that is being written is locked by its writer, on this
- * host or, over a shared file system, on another; only one that can be locked here, and that was not just created, is
- * nobody's.
- */
-async function removeStalePartials(directory: string, partialName: string): Promise<void> {
-  for (const entry of await readFolder(directory)) {
-    const isPartial = entry.name.startsWith(`.${partialName}.`) && entry.name.endsWith(PARTIAL_SUFFIX);
-    if (!isPartial || !entry.isFile()) continue;
-    const path = join(directory, entry.name);
-    const status = await stat(path).catch(() => undefined);
-    if (status === undefined || Date.now() - status.mtimeMs < STALE_PARTIAL_AGE_MS) continue;
-    const lock = tryLockIfPossible(path, { create: false });
-    if (lock === undefined) continue;
-    await rm(path, { force: true });
-    lock.release();
   }
 }
 

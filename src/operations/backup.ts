@@ -2,13 +2,11 @@
  * `database backup`: one artifact of one database, full or differential, taken while a server runs or from files at
  * rest. Decides which of the two it is, and begins anew when the server was faster.
  */
-import { readCatalogue } from '../chain/catalogue.ts';
 import { GraphkeepError } from '../errors.ts';
 import { type BackupSource, localSource } from '../hotcopy/source.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
-import { acquireLease } from '../storage/lease.ts';
-import { requireDirectory } from './artifactfile.ts';
-import { findParent, takeDifferential } from './differential.ts';
+import { BackupPlaces } from './backupplaces.ts';
+import { findCommonParent, type PlacedOptions, takeDifferential } from './differential.ts';
 import { takeFullBackup } from './fullbackup.ts';
 import type { ArtifactBackup, BackupOptions, BackupResult, DatabaseFolders, FullBecause } from './types.ts';
 
@@ -20,22 +18,19 @@ export function backupDatabase(folders: DatabaseFolders, options: BackupOptions)
 /** Backs up one database. Retries from the start when the server overtook the copy. @throws GraphkeepError */
 export async function backupFrom(source: BackupSource, options: BackupOptions): Promise<BackupResult> {
   const startedMs = performance.now();
-  await requireDirectory(options.targetDirectory);
-  const lease = await acquireLease(options.targetDirectory, 'shared', {
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  });
-  if (!lease.held) options.listener?.notice(`expire must not run beside this backup: ${lease.reason ?? ''}`);
+  const places = await BackupPlaces.open(options);
   try {
-    const { taken, attempts } = await takeBackupWithRetries(source, options);
-    return resultOf(source, taken, attempts, Math.round(performance.now() - startedMs));
+    const { taken, attempts } = await takeBackupWithRetries(source, { ...options, places });
+    const result = resultOf(source, taken, attempts, Math.round(performance.now() - startedMs));
+    return places.areSeveral ? { ...result, places: places.results } : result;
   } finally {
-    lease.release();
+    places.release();
   }
 }
 
 async function takeBackupWithRetries(
   source: BackupSource,
-  options: BackupOptions,
+  options: PlacedOptions,
 ): Promise<{ taken: TakenBackup; attempts: number }> {
   for (let attempts = 1; ; attempts++) {
     try {
@@ -60,13 +55,11 @@ interface TakenBackup {
   readonly fullBecause?: FullBecause;
 }
 
-async function takeBackup(source: BackupSource, options: BackupOptions): Promise<TakenBackup> {
+async function takeBackup(source: BackupSource, options: PlacedOptions): Promise<TakenBackup> {
   if (options.type === 'FULL') return { artifact: await takeFullBackup(source, options) };
-  const { artifacts, unreadable } = await readCatalogue(options.targetDirectory, options.signal);
-  for (const { path, message } of unreadable) options.listener?.notice(`${path} is passed over: ${message}`);
   const log = await source.openLog(options.signal);
   try {
-    const parent = await findParent(log, source, artifacts, options);
+    const parent = await findCommonParent(log, source, options);
     if ('artifact' in parent) {
       return {
         artifact: await takeDifferential(log, parent, source, options),

@@ -11,7 +11,8 @@ import {
 import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
 import { filesIn, joinPath } from '../storage/places.ts';
-import { beginFile, publishUnderFreeName, requireDirectory } from './artifactfile.ts';
+import { publishUnderFreeName, requireDirectory } from './artifactfile.ts';
+import { beginFile } from './partialfile.ts';
 import type { OperationContext } from './types.ts';
 
 const PREFIX = 'configuration-';

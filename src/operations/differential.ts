@@ -3,6 +3,7 @@
  * folder can be the parent (commands.md §2.3), and whether the server still has everything that comes after it.
  */
 import type { IndexFacts } from '../artifact/writer.ts';
+import { readCatalogue } from '../chain/catalogue.ts';
 import { chainsTo, leavesOf } from '../chain/chains.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from '../chain/summary.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
@@ -14,6 +15,7 @@ import type { BackupSource } from '../hotcopy/source.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile, propertiesOf } from './artifactfile.ts';
+import type { BackupPlaces } from './backupplaces.ts';
 import { byteProgress } from './byteprogress.ts';
 import { RateLimit } from './ratelimit.ts';
 import type { ArtifactBackup, BackupOptions, FullBecause } from './types.ts';
@@ -22,6 +24,59 @@ import type { ArtifactBackup, BackupOptions, FullBecause } from './types.ts';
 export interface FollowableParent {
   readonly artifact: ArtifactSummary;
   readonly position: LogPosition;
+}
+
+/** Of a backup whose places were found. */
+export interface PlacedOptions extends BackupOptions {
+  readonly places: BackupPlaces;
+}
+
+/**
+ * The parent of the next differential where it goes to several places: it must follow the same artifact in each of them, or
+ * it would be worth nothing in some.
+ */
+export async function findCommonParent(
+  log: LogSource,
+  source: BackupSource,
+  options: PlacedOptions,
+): Promise<FollowableParent | FullBecause> {
+  const parents: FollowableParent[] = [];
+  let because: FullBecause | undefined;
+  for (const targetDirectory of options.places.directories) {
+    const artifacts = await options.places.orFail(targetDirectory, () =>
+      readArtifacts(targetDirectory, options),
+    );
+    if (artifacts === undefined) continue;
+    const answer = await findParent(log, source, artifacts, { ...options, targetDirectory });
+    if ('artifact' in answer) parents.push(answer);
+    else because ??= answer;
+  }
+  const [first] = parents;
+  if (first === undefined) return because!;
+  if (because !== undefined)
+    return { reason: 'placesDiffer', message: `${because.message}; ${endOf(first)}` };
+  const other = parents.find((parent) => !endsAlike(parent.artifact, first.artifact));
+  if (other === undefined) return first;
+  return { reason: 'placesDiffer', message: `${endOf(first)}, but ${endOf(other)}` };
+}
+
+async function readArtifacts(
+  directory: string,
+  { signal, listener }: PlacedOptions,
+): Promise<readonly ArtifactSummary[]> {
+  const { artifacts, unreadable } = await readCatalogue(directory, signal);
+  for (const { path, message } of unreadable) listener?.notice(`${path} is passed over: ${message}`);
+  return artifacts;
+}
+
+function endsAlike(left: ArtifactSummary, right: ArtifactSummary): boolean {
+  return (
+    left.highestTransaction === right.highestTransaction && left.highestChecksum === right.highestChecksum
+  );
+}
+
+function endOf({ artifact }: Pick<FollowableParent, 'artifact'>): string {
+  return `${artifact.path} ends with transaction ${artifact.highestTransaction}`;
 }
 
 /**
@@ -91,7 +146,7 @@ async function tryParent(
 }
 
 function unfollowable(artifact: ArtifactSummary, search: Exclude<Search, { status: 'found' }>): FullBecause {
-  const ends = `${artifact.path} ends with transaction ${artifact.highestTransaction}`;
+  const ends = endOf({ artifact });
   if (search.status === 'pruned') {
     const message =
       `${ends}, and the server has pruned its log up to ${search.lowestAvailable - 1n}: back up more often, ` +
@@ -109,7 +164,7 @@ export async function takeDifferential(
   log: LogSource,
   parent: FollowableParent,
   source: BackupSource,
-  options: BackupOptions,
+  options: PlacedOptions,
 ): Promise<ArtifactBackup> {
   const rate = new RateLimit(options.rateBytesPerSecond, options.signal);
   const { highestTransaction, highestChecksum, latestCommit } = parent.artifact;

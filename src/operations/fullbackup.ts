@@ -12,13 +12,14 @@ import type { TailFacts } from '../hotcopy/tail.ts';
 import { ATOMIC_COPY_ATTEMPTS_MAX } from '../limits.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile, propertiesOf } from './artifactfile.ts';
+import type { BackupPlaces } from './backupplaces.ts';
 import { RateLimit } from './ratelimit.ts';
 import type { ArtifactBackup, FullBackupOptions } from './types.ts';
 
 /** One attempt. @throws GK_SOURCE_MOVED when the server overtook the copy: then another attempt may succeed */
 export async function takeFullBackup(
   source: BackupSource,
-  options: FullBackupOptions,
+  options: FullBackupOptions & { readonly places?: BackupPlaces },
 ): Promise<ArtifactBackup> {
   const snapshot = await source.openSnapshot(options.signal);
   try {
@@ -83,9 +84,10 @@ class FullBackup {
 
   async #copyGroup(writer: ArtifactWriter, group: SnapshotGroup): Promise<void> {
     for (let attempt = 1; attempt <= ATOMIC_COPY_ATTEMPTS_MAX; attempt++) {
+      // First: it waits for what is under way, and when that fails no file of the group must be left open.
+      const mark = await writer.mark();
       const open = await group.open();
       if (open === undefined) continue;
-      const mark = await writer.mark();
       try {
         if (await this.#copyOnce(writer, open, group.rebuildable)) return;
       } finally {

@@ -51,11 +51,22 @@ export async function inspectLatestChain(
     });
   }
   const ofDatabase = artifacts.filter((artifact) => artifact.database.toLowerCase() === wanted.toLowerCase());
+  return latestChainOf(ofDatabase, given).toReversed();
+}
+
+/**
+ * The chain that ends at a given artifact, or at the newest one of those of a database; the full artifact first.
+ * @throws GK_CHAIN_BROKEN
+ */
+export function latestChainOf(
+  ofDatabase: readonly ArtifactSummary[],
+  given: ArtifactSummary | undefined,
+): ArtifactSummary[] {
   const newest = given ?? leavesOf(ofDatabase).toSorted(newestFirst)[0];
   const group = groupArtifacts(ofDatabase).find((candidate) =>
     candidate.artifacts.some((artifact) => artifact.path === newest?.path),
   );
   if (group === undefined) return [];
   const tip = group.artifacts.find((artifact) => artifact.path === given?.path);
-  return artifactsOf(chainsForRestore(group, undefined, tip)[0]!).toReversed();
+  return artifactsOf(chainsForRestore(group, undefined, tip)[0]!);
 }

@@ -7,6 +7,7 @@ import { frameBytesAt } from '../artifact/frame.ts';
 import type { MemberSource } from '../artifact/membersource.ts';
 import { GraphkeepError } from '../errors.ts';
 import { RATE_CREDIT_MS_MAX } from '../limits.ts';
+import type { ReadableFile } from '../storage/local.ts';
 
 export class RateLimit {
   readonly #bytesPerSecond: number | undefined;
@@ -47,6 +48,18 @@ export class RateLimit {
     if (this.#bytesPerSecond === undefined) return;
     const earliestMs = performance.now() - RATE_CREDIT_MS_MAX;
     this.#paidUntilMs = Math.max(this.#paidUntilMs, earliestMs) + (bytes / this.#bytesPerSecond) * 1000;
+  }
+
+  /** The same file, each piece paid for before it is read. */
+  limitedFile(file: ReadableFile): ReadableFile {
+    if (this.isUnlimited) return file;
+    return {
+      ...file,
+      read: async (target, positionBytes) => {
+        await this.spend(target.length);
+        return file.read(target, positionBytes);
+      },
+    };
   }
 
   /** The same member, each piece paid for before it is read. */

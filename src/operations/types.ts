@@ -6,6 +6,7 @@ import type { Catalogue } from '../chain/catalogue.ts';
 import type { RestorableWindow } from '../chain/plan.ts';
 import type { Until } from '../chain/proof.ts';
 import type { ArtifactSummary } from '../chain/summary.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { IndexMember } from '../formats/artifact/index.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import type { StockNeo4j } from '../neo4j/stock.ts';
@@ -39,6 +40,10 @@ export type BackupType = 'AUTO' | 'DIFF' | 'FULL';
 export interface BackupOptions extends ArtifactForm, OperationContext {
   /** An existing directory. */
   readonly targetDirectory: string;
+  /** Further ones that get the same artifact in the same run. */
+  readonly alsoTo?: readonly string[];
+  /** `all`, the default: the backup fails when one of them does. `any`: one that fails is left out, and reported. */
+  readonly require?: 'all' | 'any';
   /** AUTO: differential where the folder holds something to follow, full otherwise. */
   readonly type: BackupType;
   /** With DIFF: take a full one where a differential is not possible, instead of failing. */
@@ -59,7 +64,14 @@ export interface FullBackupOptions extends Omit<BackupOptions, 'type'> {
 
 /** Why a full backup was taken although a differential one was allowed. `reason` is stable, `message` is for people. */
 export interface FullBecause {
-  readonly reason: 'noChain' | 'otherStore' | 'foreign' | 'chainBroken' | 'pruned' | 'diverged';
+  readonly reason:
+    | 'noChain'
+    | 'otherStore'
+    | 'foreign'
+    | 'chainBroken'
+    | 'pruned'
+    | 'diverged'
+    | 'placesDiffer';
   readonly message: string;
 }
 
@@ -77,6 +89,16 @@ export interface ArtifactBackup {
   readonly leftOut: readonly string[];
 }
 
+/** What became of one of several places. */
+export interface PlaceResult {
+  readonly directory: string;
+  /** Absent where the artifact is not. */
+  readonly artifactPath?: string;
+  readonly artifactBytes?: number;
+  /** Why it is not there. */
+  readonly error?: { readonly code: ErrorCode; readonly message: string };
+}
+
 export interface BackupResult extends Omit<ArtifactBackup, 'members'> {
   readonly database: string;
   readonly kind: 'full' | 'differential';
@@ -89,6 +111,8 @@ export interface BackupResult extends Omit<ArtifactBackup, 'members'> {
   readonly parentPath?: string;
   /** Set when AUTO, or DIFF with fallback, took a full backup. */
   readonly fullBecause?: FullBecause;
+  /** Of a backup to several places, in the order in which they were given. */
+  readonly places?: readonly PlaceResult[];
   readonly durationMs: number;
   /** Times the copy began anew because the server overtook it. */
   readonly attempts: number;

@@ -10,6 +10,7 @@ import { newestCheckpoint } from '../chain/checkpoints.ts';
 import { windowOf } from '../chain/plan.ts';
 import { type ArtifactSummary, isEmptyDifferential } from '../chain/summary.ts';
 import { type ErrorCode, GraphkeepError } from '../errors.ts';
+import type { ReadableFile } from '../storage/local.ts';
 import { ArtifactProof } from './artifactproof.ts';
 import { byteProgress } from './byteprogress.ts';
 import type { ChainVerdict, OperationContext, ValidateResult } from './types.ts';
@@ -39,15 +40,24 @@ export async function validateArtifact(path: string, options: ValidateOptions = 
 /** What the walk of a log throws for a live database is damage of the artifact here. */
 const DAMAGE_CODES: readonly ErrorCode[] = ['GK_ARTIFACT_CORRUPT', 'GK_STORE_DAMAGED'];
 
-async function proveArtifact(artifact: Artifact, options: ValidateOptions): Promise<ArtifactProof> {
+export interface ProofOptions extends ValidateOptions {
+  /** Name of the work for the listener. */
+  readonly phase?: string;
+  /** The same file, for the pass over all of its bytes: whoever copies them sees them there. */
+  readonly through?: ReadableFile;
+}
+
+/** Reads and proves every byte. @throws GK_ARTIFACT_CORRUPT, GK_STORE_DAMAGED */
+export async function proveArtifact(artifact: Artifact, options: ProofOptions): Promise<ArtifactProof> {
   const { file, descriptor, index } = artifact;
+  const { phase = 'validating', through = file } = options;
   const checkpoints = descriptor.full
     ? await readCheckpointMembers(artifact, { signal: options.signal })
     : new Map<string, Buffer>();
   const fence = await corruptOnFormatError(file.path, async () => newestCheckpoint(checkpoints));
   const proof = new ArtifactProof(descriptor, fence, options.watched);
-  const onBytes = byteProgress(options.listener, 'validating', fullBytesOf(artifact));
-  await readMembers(artifact, proof, { signal: options.signal, onBytes });
+  const onBytes = byteProgress(options.listener, phase, fullBytesOf(artifact));
+  await readMembers({ ...artifact, file: through }, proof, { signal: options.signal, onBytes });
   await corruptOnFormatError(file.path, async () => {
     if (descriptor.full) proof.concludeFull(index);
     else if (index !== undefined) proof.concludeDifferential(index);

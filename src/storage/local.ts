@@ -205,14 +205,19 @@ export class Publication {
     this.#bytes = bytes;
   }
 
+  /** Makes the file durable, under its temporary name. */
+  async finish(): Promise<void> {
+    await this.#sync.finish().catch((error: unknown) => {
+      throw wrapSystemError(error, `write ${this.partialPath} to disk`);
+    });
+  }
+
   /**
    * Makes the file durable and gives it its final name, unless something has that name already.
    * @returns false when the name is taken; the temporary file stays and another name can be tried.
    */
   async publish(finalPath: string): Promise<boolean> {
-    await this.#sync.finish().catch((error: unknown) => {
-      throw wrapSystemError(error, `write ${this.partialPath} to disk`);
-    });
+    await this.finish();
     if (!(await this.#takeName(finalPath))) return false;
     await this.#handle.close();
     await syncDirectory(dirname(finalPath));

@@ -3,7 +3,7 @@
  * artifacts goes through here and does not know the difference; paths are texts in both cases, and the last step of one is
  * its name.
  */
-import { stat, unlink } from 'node:fs/promises';
+import { lstat, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { GraphkeepError, isErrno, wrapSystemError } from '../errors.ts';
@@ -99,6 +99,21 @@ export async function filesIn(folder: string): Promise<string[]> {
   const names: string[] = [];
   for await (const { key } of (await storeOf(folder)).list('')) if (!key.includes('/')) names.push(key);
   return names;
+}
+
+/** Whether anything has this name. */
+export async function existsAt(file: string): Promise<boolean> {
+  if (isStoreUrl(file)) {
+    const { store, key } = await objectAt(file);
+    return (await store.stat(key)) !== undefined;
+  }
+  try {
+    await lstat(file);
+    return true;
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return false;
+    throw wrapSystemError(error, `find ${file}`);
+  }
 }
 
 /** In an object store a path is a file when there is such an object; any other is a folder, empty perhaps. */

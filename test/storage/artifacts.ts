@@ -151,7 +151,7 @@ const descriptor = {
 };
 
 /** Members that are taken back begin in the first part, in the middle of one, and at places that no part ends at. */
-async function writeWithRewinds(sink: ArtifactSink): Promise<void> {
+export async function writeWithRewinds(sink: ArtifactSink): Promise<void> {
   const writer = new ArtifactWriter(sink, 1);
   await writer.begin(descriptor);
   for (const [number, megabytes] of [3, 20, 1, 13, 9].entries()) {

@@ -20,6 +20,8 @@ export class ObjectPublication {
   #partNumber = 1;
   #partFilled = 0;
   #bytes = 0;
+  /** Known when all of them are in the store. */
+  #partCount: number | undefined;
   /** What a rewind goes back to: everything before it in its part. */
   #held: { readonly bytes: number; readonly partNumber: number; readonly prefix: Buffer } | undefined;
 
@@ -80,15 +82,23 @@ export class ObjectPublication {
     this.#bytes = bytes;
   }
 
-  /** @returns false when the name was taken meanwhile; then nothing stays, and there is no other try */
-  async publish(): Promise<boolean> {
-    const upload = this.#requireUpload();
+  /** Sends what is left: afterwards all parts are in the store, and nobody sees an object yet. */
+  async finish(): Promise<void> {
+    if (this.#partCount !== undefined) return;
     if (this.#first === undefined) this.#first = Buffer.from(this.#part.subarray(0, this.#partFilled));
     else if (this.#partFilled > 0) this.#send(this.#partNumber, this.#part.subarray(0, this.#partFilled));
     const partCount =
       this.#partFilled > 0 || this.#partNumber === 1 ? this.#partNumber : this.#partNumber - 1;
     this.#send(1, this.#first);
     await this.#settle(0);
+    this.#partCount = partCount;
+  }
+
+  /** @returns false when the name was taken meanwhile; then nothing stays, and there is no other try */
+  async publish(): Promise<boolean> {
+    const upload = this.#requireUpload();
+    await this.finish();
+    const partCount = this.#partCount!;
     const { signal } = this.#options;
     const isNew = await upload.complete(partCount, {
       ifAbsent: true,

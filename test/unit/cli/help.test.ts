@@ -31,6 +31,7 @@ describe('help', () => {
         '',
         'backup',
         'backup aggregate',
+        'backup copy',
         'backup expire',
         'backup inspect',
         'backup validate',
