@@ -102,9 +102,7 @@ export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: b
   if (!wholeDbms) addPathOptions(command);
   command
     .addOption(
-      wholeDbms
-        ? pathOption('--to-path <folder>', 'Existing folder for the artifacts')
-        : placeOption('--to-path <folder>', 'Existing folder for the artifacts, or s3://, gs://, azb://'),
+      placeOption('--to-path <folder>', 'Existing folder for the artifacts, or s3://, gs://, azb://'),
     )
     .addOption(typeOption())
     .addOption(
@@ -293,12 +291,6 @@ function refuseBesideStore(options: BackupCommandOptions, target: string): void 
   if (!isStoreUrl(target)) return;
   if (options.keepFailed)
     throw refusal('--keep-failed', 'of a failed upload nothing stays in an object store', 'leave it out');
-  if (options.includeConfiguration === true)
-    throw refusal(
-      '--include-configuration',
-      'the configuration goes to a folder of this machine only',
-      'leave it out',
-    );
   if (options.checkConsistency && (options.tempPath === undefined || options.reportPath === undefined)) {
     throw usageError(
       '--check-consistency unpacks the backup on this machine',

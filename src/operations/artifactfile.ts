@@ -14,6 +14,7 @@ import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
 import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
 import { type FileLock, tryLockIfPossible } from '../storage/locks.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
+import type { UploadOptions } from '../storage/objects/store.ts';
 import { artifactAttributes, isStoreUrl, joinPath, storeOf } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
 import type { ArtifactForm, OperationContext } from './types.ts';
@@ -66,7 +67,7 @@ export class ArtifactFile {
     work: (file: ArtifactFile) => Promise<Result>,
   ): Promise<Result> {
     const { publication, lock } = isStoreUrl(options.targetDirectory)
-      ? { publication: await beginObject(options), lock: undefined }
+      ? { publication: await beginArtifactObject(options), lock: undefined }
       : await beginFile(options.targetDirectory, `${options.database}.backup`);
     const file = new ArtifactFile(publication, options);
     try {
@@ -86,21 +87,10 @@ export class ArtifactFile {
   /** @returns the path under which it is there now */
   async publish(timeSeconds: bigint): Promise<string> {
     const { targetDirectory, database, signal } = this.#options;
-    if (this.#publication instanceof ObjectPublication) return this.#publishObject(this.#publication);
+    if (this.#publication instanceof ObjectPublication)
+      return publishObject(this.#publication, targetDirectory, signal);
     const pathOf = (time: string): string => join(targetDirectory, `${database}-${time}.backup`);
     return publishUnderFreeName(this.#publication, pathOf, Number(timeSeconds) * 1000, signal);
-  }
-
-  async #publishObject(publication: ObjectPublication): Promise<string> {
-    throwIfAborted(this.#options.signal);
-    if (await publication.publish()) return joinPath(this.#options.targetDirectory, publication.key);
-    throw new GraphkeepError(
-      'GK_TARGET_EXISTS',
-      `${publication.partialPath} was written by somebody else meanwhile`,
-      {
-        hint: 'run the backup again; two backups of one database must not begin in the same second',
-      },
-    );
   }
 
   /** With `keepFailed` the partial file stays, under a name that no command takes for an artifact. */
@@ -123,22 +113,42 @@ export async function beginFile(
   return { publication, lock: tryLockIfPossible(publication.partialPath, { create: false }) };
 }
 
-/** The name of an object is its own from the first part on: it carries the time at which it was begun. */
-async function beginObject({
+function beginArtifactObject({
   targetDirectory,
   database,
   signal,
   bytesExpected,
 }: ArtifactFileOptions): Promise<ObjectPublication> {
+  const size = bytesExpected === undefined ? {} : { bytesExpected };
+  return beginObject(targetDirectory, (time) => `${database}-${time}.backup`, { signal, ...size });
+}
+
+/** The name of an object is its own from the first part on: it carries the time at which it was begun. */
+export async function beginObject(
+  targetDirectory: string,
+  nameOf: (time: string) => string,
+  options: Pick<UploadOptions, 'signal' | 'bytesExpected'>,
+): Promise<ObjectPublication> {
   const store = await storeOf(targetDirectory);
   let timeMs = Date.now();
-  const nameOf = (time: number): string => `${database}-${formatTime(new Date(time))}.backup`;
-  while ((await store.stat(nameOf(timeMs), signal)) !== undefined) timeMs += 1000;
-  return ObjectPublication.begin(store, nameOf(timeMs), {
-    signal,
-    ...artifactAttributes(),
-    ...(bytesExpected === undefined ? {} : { bytesExpected }),
-  });
+  const nameAt = (time: number): string => nameOf(formatTime(new Date(time)));
+  while ((await store.stat(nameAt(timeMs), options.signal)) !== undefined) timeMs += 1000;
+  return ObjectPublication.begin(store, nameAt(timeMs), { ...options, ...artifactAttributes() });
+}
+
+/** @returns its URL. @throws GK_TARGET_EXISTS when another writer was faster; nothing stays of this one then */
+export async function publishObject(
+  publication: ObjectPublication,
+  targetDirectory: string,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  throwIfAborted(signal);
+  if (await publication.publish()) return joinPath(targetDirectory, publication.key);
+  throw new GraphkeepError(
+    'GK_TARGET_EXISTS',
+    `${publication.partialPath} was written by somebody else meanwhile`,
+    { hint: 'run the backup again; two backups of one database must not begin in the same second' },
+  );
 }
 
 /** A name carries whole seconds: when it is taken, the next second is waited for. */

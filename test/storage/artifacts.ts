@@ -26,6 +26,7 @@ import { storeIdOf } from '../fixtures/lines.ts';
 import { noise } from '../fixtures/random.ts';
 import { failure, filesBelow, makeFolder, temporaryFolder } from '../fixtures/workspace.ts';
 import type { RunningStore } from './servers.ts';
+import { configurationIsWhole, damagedConfigurationIsNotPublished, wholeDbms } from './wholedbms.ts';
 
 const LINE = '5.26';
 const HOUR_MS = 3_600_000;
@@ -59,6 +60,12 @@ export function artifactSuite(name: string, start: () => Promise<RunningStore | 
     test('a name that is taken meanwhile is not overwritten', () => neverOverwrites(folder()));
     test('what a killed backup left is found and removed, and nothing younger', (context) =>
       leftoversGo(context, folder()));
+    test('a whole Neo4j goes into the store and comes out of it', (context) =>
+      wholeDbms(context, folder(), store));
+    test('a configuration comes through byte for byte, in several parts', (context) =>
+      configurationIsWhole(context, folder()));
+    test('of a configuration that is damaged or interrupted nothing is left', (context) =>
+      damagedConfigurationIsNotPublished(context, folder()));
     test('leases keep each other out', () => leasesExclude(folder()));
     if (store.url.startsWith('s3:'))
       test('a lock keeps an artifact from being removed', (context) => lockHolds(context, store));
