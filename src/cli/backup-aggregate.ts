@@ -150,7 +150,7 @@ async function requestsFor(
     return [{ subject: database, request: { artifactPath: fromPath, sourceDatabase: database } }];
   }
   const { inspectArtifacts } = await import('../operations/inspect.ts');
-  const { artifacts } = await inspectArtifacts(fromPath);
+  const { artifacts } = await inspectArtifacts(fromPath, { isFile: false });
   const names = [...new Set(artifacts.map((artifact) => artifact.database))].sort();
   const matches = database === undefined ? () => true : databaseMatcher(database);
   const chosen = names.filter(matches);

@@ -2,7 +2,7 @@
  * Publishes the configuration of an installation as an artifact of its own, beside those of the databases: under a name
  * that nobody takes for a database, in a folder readable by its owner only, and proven before it gets that name.
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   ConfigurationArtifact,
   type ConfigurationContent,
@@ -14,7 +14,7 @@ import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
 import type { Publication } from '../storage/local.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
-import { filesIn, isStoreUrl, joinPath } from '../storage/places.ts';
+import { filesIn, isStoreUrl } from '../storage/places.ts';
 import {
   beginFile,
   beginObject,
@@ -114,9 +114,9 @@ function nameOf(time: string): string {
 /** Paths of the configuration artifacts of a folder, the newest first, by the times in their names. */
 export async function listConfigurationArtifacts(directory: string): Promise<string[]> {
   return (await filesIn(directory))
-    .filter((name) => timeOfName(name) !== undefined)
+    .map(({ path }) => path)
+    .filter((path) => timeOfName(basename(path)) !== undefined)
     .sort()
-    .map((name) => joinPath(directory, name))
     .reverse();
 }
 

@@ -92,7 +92,12 @@ async function chainsOfFile(request: ChainRequest): Promise<{ group: ArtifactGro
     return { group: groupArtifacts([artifact])[0]!, chains: [chain] };
   }
   const others =
-    among === undefined ? readCatalogue(dirname(artifactPath), signal) : catalogueOf(among, signal);
+    among === undefined
+      ? readCatalogue(dirname(artifactPath), signal)
+      : catalogueOf(
+          among.map((path) => ({ path })),
+          signal,
+        );
   const artifacts = (await others).artifacts.filter(({ path }) => path !== artifact.path);
   const group = groupArtifacts([artifact, ...artifacts]).find((candidate) =>
     candidate.artifacts.includes(artifact),
@@ -226,7 +231,7 @@ export async function databasesOf(
     });
     return [{ database: group!.database, artifactPath: first }];
   }
-  const artifacts = await Promise.all(paths.map(summaryOf));
+  const artifacts = await Promise.all(paths.map((path) => summaryOf(path)));
   const names = new Set(artifacts.map(({ database }) => database.toLowerCase()));
   return [...names].map((name) => {
     const own = artifacts.filter(({ database }) => database.toLowerCase() === name).toSorted(newestFirst);
