@@ -35,7 +35,7 @@ import {
 import { requireFolder } from './paths.ts';
 import { addRemoteOptions } from './remoteoptions.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
-import { addAttributeOptions, addStoreOptions } from './storeoptions.ts';
+import { addWritableStoreOptions } from './storeoptions.ts';
 import { type WorkContext, type WorkItem, workAndReport } from './work.ts';
 
 export interface BackupCommandOptions extends SourceOptions, ConfigurationOptions {
@@ -89,8 +89,7 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
       'Backs up databases of the Neo4j on this host while it runs (or when it is stopped): one artifact each.',
     )
     .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)");
-  addStoreOptions(command, context);
-  addAttributeOptions(command);
+  addWritableStoreOptions(command, context);
   addBackupOptions(command, { wholeDbms: false }).addHelpText('after', EXAMPLES);
   command.action(async (names: string[], options: BackupCommandOptions) => {
     outcome.exitStatus = await runBackup(names, options, context);

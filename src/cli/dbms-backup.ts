@@ -5,7 +5,7 @@ import { detailsOf } from './backupconfiguration.ts';
 import type { CliContext, CommandOutcome } from './context.ts';
 import { addBackupOptions, type BackedUp, type BackupCommandOptions, runBackup } from './database-backup.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
-import { addAttributeOptions, addStoreOptions } from './storeoptions.ts';
+import { addWritableStoreOptions } from './storeoptions.ts';
 
 const EXAMPLES = `
 Examples:
@@ -28,8 +28,7 @@ export function addDbmsBackup(parent: Command, context: CliContext, outcome: Com
     .description(
       'Backs up every database of a Neo4j while it runs, and all that a new machine needs besides.',
     );
-  addStoreOptions(command, context);
-  addAttributeOptions(command);
+  addWritableStoreOptions(command, context);
   addBackupOptions(command, { wholeDbms: true }).addHelpText('after', EXAMPLES);
   command.action(async (options: BackupCommandOptions) => {
     const all = { ...options, includeConfiguration: true };

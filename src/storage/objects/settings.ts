@@ -50,7 +50,7 @@ export interface S3Credentials {
 export interface AzureSettings {
   /** The whole URL of the account, for an emulator; without it `https://<account>.blob.core.windows.net`. */
   readonly endpoint?: string;
-  /** Instead of `blob.core.windows.net`, for another Azure cloud. */
+  /** Instead of `blob.core.windows.net`, for another Azure cloud; without it as `AZURE_AUTHORITY_HOST` says. */
   readonly endpointSuffix?: string;
   readonly connectionString?: string;
   readonly accountKey?: string;
@@ -59,7 +59,9 @@ export interface AzureSettings {
 
 /** Who we are comes from the application default credentials: `GOOGLE_APPLICATION_CREDENTIALS`, gcloud, the machine. */
 export interface GoogleSettings {
+  /** Without it `STORAGE_EMULATOR_HOST`, then the store of the universe that the credentials are of. */
   readonly endpoint?: string;
+  /** That pays for the requests. */
   readonly projectId?: string;
   /** No credentials at all: an emulator. */
   readonly anonymous?: boolean;
