@@ -72,7 +72,18 @@ export async function wholeDbms(context: TestContext, target: string, store: Run
   const named = ['database', 'backup', ...from, '--include-configuration', 'neo4j'];
   await succeeding(named, store);
   useStoreSettings(store.throughProxy);
-  assert.equal((await listConfigurationArtifacts(target)).length, 2);
+  const present = await listConfigurationArtifacts(target);
+  assert.equal(present.length, 2);
+
+  // Of two more that are older than any backup, at most the later one lies next to one.
+  const objects = await storeOf(target);
+  for (const day of ['2020-01-01', '2020-01-02'])
+    await objects.put(`configuration-${day}T00-00-00.tar`, Buffer.from('old'), { ifAbsent: true });
+  await succeeding(['backup', 'expire', target, '--keep-last=9', '--confirm'], store);
+  useStoreSettings(store.throughProxy);
+  const left = await listConfigurationArtifacts(target);
+  assert.deepEqual(left.slice(0, 2), present);
+  assert.ok(!left.includes(`${target}/configuration-2020-01-01T00-00-00.tar`));
 }
 
 async function contentOf(root: string): Promise<ConfigurationContent> {
