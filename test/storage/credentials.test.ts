@@ -110,6 +110,7 @@ describe('Azure: the file of an account', async () => {
     for (const text of [
       lines.join('\n'),
       `${lines[0]}\r\n${lines[1]}\r\n`,
+      `AZURE_STORAGE_ACCOUNT=${ACCOUNT}\nAZURE_STORAGE_KEY=${ACCOUNT_KEY}\n`,
       `export ${lines[1]!.replace(/=(.*)$/s, '="$1"')}\n`,
     ]) {
       const run = await inspectWith(fileOf(context, 'azure', text));
@@ -121,7 +122,7 @@ describe('Azure: the file of an account', async () => {
     const planted = 'cGxhbnRlZA==';
     const cases = [
       [`AZURE_STORAGE_ACCOUNT_NAME=other\nAZURE_STORAGE_ACCOUNT_KEY=${planted}`, /is for the account other/],
-      [`AZURE_STORAGE_KEY=${planted}`, /has no line AZURE_STORAGE_ACCOUNT_KEY/],
+      [`AZURE_CLIENT_SECRET=${planted}`, /has no line AZURE_STORAGE_ACCOUNT_KEY/],
     ] as const;
     for (const [text, words] of cases) {
       const run = await inspectWith(fileOf(context, 'azure', text));
@@ -130,6 +131,65 @@ describe('Azure: the file of an account', async () => {
       assert.ok(!run.stderr.includes(planted));
     }
     assert.equal((await inspectWith('/nowhere/azure')).exitStatus, 66);
+  });
+});
+
+describe('Azure: an application', () => {
+  test('its file is exchanged for a token where one signs in, and the token goes to the store', async (context) => {
+    const { authority, server } = await makeCertificates(temporaryFolder(context));
+    const asked: string[] = [];
+    const service = createTlsServer(
+      { key: readFileSync(server.key), cert: readFileSync(server.certificate) },
+      async (request, response) => {
+        const body: Buffer[] = [];
+        for await (const chunk of request) body.push(chunk as Buffer);
+        const { authorization = '' } = request.headers;
+        asked.push(`${request.url} ${Buffer.concat(body).toString()} ${authorization}`);
+        response.setHeader('connection', 'close');
+        const base = `https://localhost:${port}/my-tenant`;
+        if (request.url?.includes('openid-configuration')) {
+          response.setHeader('content-type', 'application/json');
+          const places = { authorization_endpoint: `${base}/a`, token_endpoint: `${base}/oauth2/v2.0/token` };
+          response.end(JSON.stringify({ ...places, issuer: base, jwks_uri: `${base}/k` }));
+        } else if (request.url?.includes('/oauth2/v2.0/token')) {
+          response.setHeader('content-type', 'application/json');
+          response.end(
+            JSON.stringify({ access_token: 'planted-token', expires_in: 3600, token_type: 'Bearer' }),
+          );
+        } else {
+          response.setHeader('content-type', 'application/xml');
+          response.end(
+            '<?xml version="1.0"?><EnumerationResults ServiceEndpoint="x" ContainerName="backups"><Blobs/></EnumerationResults>',
+          );
+        }
+      },
+    );
+    const port = await listening(context, service);
+    const lines = [
+      'AZURE_TENANT_ID=my-tenant',
+      'AZURE_CLIENT_ID=my-client',
+      'AZURE_CLIENT_SECRET=planted-secret',
+    ];
+    const environment = {
+      AZURE_STORAGE_ACCOUNT_FILE: fileOf(context, 'azure', lines.join('\n')),
+      AZURE_AUTHORITY_HOST: `https://localhost:${port}`,
+      // The library has no option for an authority of one's own.
+      NODE_TLS_REJECT_UNAUTHORIZED: '0',
+    };
+    await withEnvironment(environment, async () => {
+      const store = await openObjectStore('azb://myaccount/backups', {
+        azure: { endpoint: `https://localhost:${port}` },
+        tls: { authorityFile: authority.certificate },
+        patienceMs: 1,
+      });
+      for await (const { key } of store.list('')) assert.fail(key);
+      store.close();
+    });
+    assert.ok(
+      asked.some((request) => /client_secret=planted-secret/.test(request)),
+      asked.join('\n'),
+    );
+    assert.match(asked.at(-1)!, /comp=list.* Bearer planted-token$/);
   });
 });
 

@@ -9,7 +9,7 @@ import { GraphkeepError } from '../../errors.ts';
 import { OBJECT_SDK_DELAY_MS_MAX, OBJECT_SDK_TRIES, RETRY_DELAY_MS_MIN } from '../../limits.ts';
 import type { StoreAddress } from './address.ts';
 import { type StoreAgents, storeAgents } from './agents.ts';
-import { readAccountKey } from './azureaccountfile.ts';
+import { readAccountFile } from './azureaccountfile.ts';
 import { checkEndpoint } from './endpoint.ts';
 import { type Scrub, scrubber } from './secrets.ts';
 import type { AzureSettings, StoreSettings } from './settings.ts';
@@ -24,6 +24,7 @@ export interface AzureConnection {
 const SUFFIX = 'blob.core.windows.net';
 /** By who signs in there. */
 const SUFFIXES: readonly (readonly [authority: string, suffix: string])[] = [
+  ['login.microsoftonline.com', SUFFIX],
   ['login.microsoftonline.us', 'blob.core.usgovcloudapi.net'],
   ['login.chinacloudapi.cn', 'blob.core.chinacloudapi.cn'],
   ['login.partner.microsoftonline.cn', 'blob.core.chinacloudapi.cn'],
@@ -36,6 +37,7 @@ export async function connectAzure(address: StoreAddress, settings: StoreSetting
   const scrub = scrubber([
     azure.accountKey,
     azure.connectionString,
+    azure.application?.clientSecret,
     ...secretsOf(azure.connectionString ?? ''),
     ...secretsOf(azure.sasToken ?? ''),
   ]);
@@ -56,15 +58,16 @@ export async function connectAzure(address: StoreAddress, settings: StoreSetting
 
 /** Variables as the command line of Azure (az) has them, and a file; one that is given here wins over all of them. */
 async function withEnvironment(azure: AzureSettings, account: string): Promise<AzureSettings> {
-  const { connectionString, accountKey, sasToken } = azure;
-  if ([connectionString, accountKey, sasToken].some((secret) => secret !== undefined)) return azure;
+  const { connectionString, accountKey, sasToken, application } = azure;
+  if ([connectionString, accountKey, sasToken, application].some((secret) => secret !== undefined))
+    return azure;
   const { AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN } = process.env;
   const { AZURE_STORAGE_ACCOUNT_FILE } = process.env;
   if (AZURE_STORAGE_CONNECTION_STRING) return { ...azure, connectionString: AZURE_STORAGE_CONNECTION_STRING };
   if (AZURE_STORAGE_KEY) return { ...azure, accountKey: AZURE_STORAGE_KEY };
   if (AZURE_STORAGE_SAS_TOKEN) return { ...azure, sasToken: AZURE_STORAGE_SAS_TOKEN };
   if (!AZURE_STORAGE_ACCOUNT_FILE) return azure;
-  return { ...azure, accountKey: await readAccountKey(AZURE_STORAGE_ACCOUNT_FILE, account) };
+  return { ...azure, ...(await readAccountFile(AZURE_STORAGE_ACCOUNT_FILE, account)) };
 }
 
 function secretsOf(text: string): string[] {
@@ -87,9 +90,18 @@ function accountUrl({ account }: StoreAddress, azure: AzureSettings): URL {
 
 /** Who signs in at another Azure cloud has its storage there as well. */
 function suffixOfAuthority(): string {
-  const authority = process.env.AZURE_AUTHORITY_HOST ?? '';
-  const cloud = SUFFIXES.find(([host]) => authority.replace(/^https:\/\//, '').startsWith(host));
-  return cloud?.[1] ?? SUFFIX;
+  return SUFFIXES.find(([host]) => host === authorityHost())?.[1] ?? SUFFIX;
+}
+
+/** The library would ask Azure itself who that is, which a cloud that is cut off cannot. */
+function isPrivateAuthority(): boolean {
+  const host = authorityHost();
+  return host !== undefined && SUFFIXES.every(([known]) => known !== host);
+}
+
+function authorityHost(): string | undefined {
+  const authority = process.env.AZURE_AUTHORITY_HOST;
+  return authority ? authority.replace(/^https:\/\//, '').replace(/\/.*$/, '') : undefined;
 }
 
 function accountName(account: string): string {
@@ -128,8 +140,14 @@ async function serviceOf(
     if (!/(^|&)sig=/.test(token) || /[\s#]/.test(token)) throw notA('token (SAS)', 'it has a sig= in it');
     return service(sdk.newPipeline(new sdk.AnonymousCredential(), options), `?${token}`);
   }
-  const { DefaultAzureCredential } = await import('@azure/identity');
-  return service(sdk.newPipeline(new DefaultAzureCredential(), options));
+  const { ClientSecretCredential, DefaultAzureCredential } = await import('@azure/identity');
+  const signIn = { disableInstanceDiscovery: isPrivateAuthority() };
+  if (azure.application === undefined)
+    return service(sdk.newPipeline(new DefaultAzureCredential(signIn), options));
+  const { tenantId, clientId, clientSecret } = azure.application;
+  return service(
+    sdk.newPipeline(new ClientSecretCredential(tenantId, clientId, clientSecret, signIn), options),
+  );
 }
 
 function fromConnectionString(

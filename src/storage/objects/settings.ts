@@ -46,7 +46,7 @@ export interface S3Credentials {
   readonly sessionToken?: string;
 }
 
-/** The first of connection string, account key, token (SAS); else the default chain of Azure. */
+/** The first of connection string, account key, token (SAS), application; else the default chain of Azure. */
 export interface AzureSettings {
   /** The whole URL of the account, for an emulator; without it `https://<account>.blob.core.windows.net`. */
   readonly endpoint?: string;
@@ -55,6 +55,14 @@ export interface AzureSettings {
   readonly connectionString?: string;
   readonly accountKey?: string;
   readonly sasToken?: string;
+  readonly application?: AzureApplication;
+}
+
+/** What Azure calls a service principal. */
+export interface AzureApplication {
+  readonly tenantId: string;
+  readonly clientId: string;
+  readonly clientSecret: string;
 }
 
 /** Who we are comes from the application default credentials: `GOOGLE_APPLICATION_CREDENTIALS`, gcloud, the machine. */
