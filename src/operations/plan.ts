@@ -61,8 +61,9 @@ async function prove(chain: Chain, request: ChainRequest): Promise<ProvenChain> 
 }
 
 async function findChains(request: ChainRequest): Promise<{ group: ArtifactGroup; chains: Chain[] }> {
-  if (await isFileAt(request.artifactPath)) return chainsOfFile(request);
-  const catalogue = await readCatalogue(request.artifactPath, request.signal);
+  const isFolder = request.catalogue !== undefined || !(await isFileAt(request.artifactPath));
+  if (!isFolder) return chainsOfFile(request);
+  const catalogue = request.catalogue ?? (await readCatalogue(request.artifactPath, request.signal));
   const groups = groupsToChooseFrom(catalogue, request);
   if (request.until === undefined) refuseNewerUnreadable(catalogue, groups[0]!);
   let firstError: unknown;
@@ -210,7 +211,7 @@ async function kernelVersionOfFull(path: string, request: ChainRequest): Promise
 }
 
 /** One database of those that paths hold, as a request for its chain. */
-export interface DatabaseSource extends Pick<ChainRequest, 'artifactPath' | 'among'> {
+export interface DatabaseSource extends Pick<ChainRequest, 'artifactPath' | 'among' | 'catalogue'> {
   readonly database: string;
 }
 
@@ -229,7 +230,7 @@ export async function databasesOf(
       artifactPath: first,
       ...(sourceDatabase && { sourceDatabase }),
     });
-    return [{ database: group!.database, artifactPath: first }];
+    return [{ database: group!.database, artifactPath: first, catalogue }];
   }
   const artifacts = await Promise.all(paths.map((path) => summaryOf(path)));
   const names = new Set(artifacts.map(({ database }) => database.toLowerCase()));

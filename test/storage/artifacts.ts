@@ -15,6 +15,7 @@ import { backupDatabase } from '../../src/operations/backup.ts';
 import { expireArtifacts } from '../../src/operations/expire.ts';
 import { inspectArtifacts } from '../../src/operations/inspect.ts';
 import { cleanUpLeftovers } from '../../src/operations/leftovers.ts';
+import { databasesOf, planRestore } from '../../src/operations/plan.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
 import { validateArtifact } from '../../src/operations/validate.ts';
 import { acquireLease } from '../../src/storage/lease.ts';
@@ -139,6 +140,13 @@ async function fewRequests(context: TestContext, target: string, { proxy }: Runn
   assert.deepEqual(parents, [full.artifactPath]);
   const ofFolder = await asked('', () => inspectArtifacts(target, { isFile: false }));
   assert.equal(ofFolder, 1 + 2 * REQUESTS_PER_LISTED, 'one list, and the ends of both');
+  const [source] = await databasesOf([target], undefined);
+  const known = await asked('', () => planRestore(source!));
+  const unknown = await asked('', () => planRestore({ artifactPath: target }));
+  assert.ok(
+    unknown >= known + ofFolder,
+    `${unknown} requests instead of ${known}, and a folder is ${ofFolder}`,
+  );
 }
 
 async function exchangedIsNoticed(target: string): Promise<void> {
