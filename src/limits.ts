@@ -208,6 +208,9 @@ export const GOOGLE_PARTS_MAX = 10_000;
 export const GOOGLE_ANSWER_BYTES_MAX = 32 * MIB;
 /** A key of the customer (SSE-C). */
 export const CUSTOMER_KEY_BYTES = 32;
+export const CUSTOMER_KEY_FILE_BYTES_MAX = KIB;
+/** Two lines. */
+export const AZURE_ACCOUNT_FILE_BYTES_MAX = 64 * KIB;
 /** What an error repeats of the words of a store. */
 export const STORE_WORDS_SHOWN_MAX = 200;
 /** Parts of one object that are sent at once; each is held in memory. */

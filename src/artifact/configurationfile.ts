@@ -5,12 +5,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
-import {
-  type ArchiveLayout,
-  layoutOf,
-  manifestBytesOf,
-  type PlacedMember,
-} from '../formats/configuration/archive.ts';
+import { type ArchiveLayout, layoutOf } from '../formats/configuration/archive.ts';
 import {
   type ConfigurationManifest,
   type ConfigurationMember,
@@ -19,10 +14,11 @@ import {
 } from '../formats/configuration/manifest.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding } from '../formats/tar.ts';
-import { CONFIGURATION_COPY_BYTES, CONFIGURATION_MANIFEST_BYTES_MAX } from '../limits.ts';
+import { CONFIGURATION_COPY_BYTES } from '../limits.ts';
 import { type ReadableFile, writeFully } from '../storage/local.ts';
 import { openPath } from '../storage/places.ts';
-import { readRange } from './bytes.ts';
+import { readRange, withEndsInMemory } from './bytes.ts';
+import { boundedManifestBytes, manifestFails, proveConfiguration } from './configurationproof.ts';
 import { corruptOnFormatError } from './reader.ts';
 
 /** A member and its content; `read` must fill the whole target. */
@@ -84,7 +80,7 @@ export class ConfigurationArtifact {
     this.#layout = layout;
   }
 
-  /** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND */
+  /** @param path a file, or an object of a store. @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND */
   static async open(path: string): Promise<ConfigurationArtifact> {
     const file = await openPath(path);
     try {
@@ -96,15 +92,17 @@ export class ConfigurationArtifact {
   }
 
   /** The same of a file that is open already. @throws GK_ARTIFACT_CORRUPT */
-  static in(file: ReadableFile): Promise<ConfigurationArtifact> {
-    return corruptOnFormatError(file.path, async () => {
-      const manifestBytes = await readManifestBytes(file);
+  static in(opened: ReadableFile): Promise<ConfigurationArtifact> {
+    return corruptOnFormatError(opened.path, async () => {
+      const file = await withEndsInMemory(opened);
+      const firstBlock = await readRange(file, 0, TAR_BLOCK_BYTES);
+      const manifestBytes = await readRange(file, TAR_BLOCK_BYTES, boundedManifestBytes(firstBlock));
       const manifest = parseManifest(manifestBytes);
       const layout = layoutOf(manifestBytes, manifest);
       if (layout.totalBytes !== file.bytes)
         throw new FormatError(`it has ${file.bytes} bytes instead of ${layout.totalBytes}`);
       const head = await readRange(file, 0, layout.head.length);
-      if (!head.equals(layout.head)) throw new FormatError('the manifest fails its SHA-256');
+      if (!head.equals(layout.head)) throw manifestFails();
       return new ConfigurationArtifact(file, manifest, layout);
     });
   }
@@ -122,18 +120,10 @@ export class ConfigurationArtifact {
    * @param take is given the whole file in order, in pieces; what it did with them counts only when this ends well
    * @throws GK_ARTIFACT_CORRUPT
    */
-  async verify(signal?: AbortSignal, take: (bytes: Buffer) => Promise<void> = async () => {}): Promise<void> {
-    await take(this.#layout.head);
-    for (const placed of this.#layout.members) {
-      await take(placed.header);
-      await this.#pass(placed, take, signal);
-      await take(Buffer.alloc(tarPadding(placed.member.bytes)));
-    }
-    await corruptOnFormatError(this.path, async () => {
-      const end = await readRange(this.#file, this.bytes - TAR_END_BYTES, TAR_END_BYTES);
-      requireZeros(end, 'the end');
-      await take(end);
-    });
+  async verify(signal?: AbortSignal, take?: (bytes: Buffer) => Promise<void>): Promise<void> {
+    const pieces = this.#pieces(0, this.bytes, signal);
+    const passing = take === undefined ? pieces : passedOn(pieces, take);
+    await corruptOnFormatError(this.path, () => proveConfiguration(passing));
   }
 
   /** Copies a member to a new file, which only its owner can read until `prepare` was called. Synced, proven. */
@@ -143,12 +133,19 @@ export class ConfigurationArtifact {
     prepare: (path: string) => Promise<void>,
     signal?: AbortSignal,
   ): Promise<void> {
-    const placed = this.#layout.members.find((candidate) => candidate.member === member)!;
+    const { contentOffset } = this.#layout.members.find((candidate) => candidate.member === member)!;
     const handle = await open(path, 'wx', 0o600).catch((error: unknown) => {
       throw wrapSystemError(error, `create ${path}`);
     });
     try {
-      await this.#pass(placed, (bytes, position) => writeFully(handle, bytes, position, path), signal);
+      const hash = createHash('sha256');
+      let position = 0;
+      for await (const piece of this.#pieces(contentOffset, contentOffset + member.bytes, signal)) {
+        hash.update(piece);
+        await writeFully(handle, piece, position, path);
+        position += piece.length;
+      }
+      if (hash.digest('hex') !== member.sha256) throw this.#fails(member);
       await prepare(path);
       await syncFile(handle, path);
     } finally {
@@ -156,27 +153,16 @@ export class ConfigurationArtifact {
     }
   }
 
-  async #pass(
-    { member, header, contentOffset }: PlacedMember,
-    take: (bytes: Buffer, positionBytes: number) => Promise<void>,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    await corruptOnFormatError(this.path, async () => {
-      const name = `${member.place}/${member.path}`;
-      const stored = await readRange(this.#file, contentOffset - TAR_BLOCK_BYTES, TAR_BLOCK_BYTES);
-      if (!stored.equals(header)) throw new FormatError(`the tar header of ${name} is another one`);
-      const hash = createHash('sha256');
-      for (let position = 0; position < member.bytes; position += CONFIGURATION_COPY_BYTES) {
-        throwIfAborted(signal);
-        const bytes = Math.min(CONFIGURATION_COPY_BYTES, member.bytes - position);
-        const piece = await readRange(this.#file, contentOffset + position, bytes);
-        hash.update(piece);
-        await take(piece, position);
-      }
-      if (hash.digest('hex') !== member.sha256) throw new FormatError(`${name} fails its SHA-256`);
-      const padding = await readRange(this.#file, contentOffset + member.bytes, tarPadding(member.bytes));
-      requireZeros(padding, `what follows ${name}`);
-    });
+  async *#pieces(start: number, end: number, signal: AbortSignal | undefined): AsyncGenerator<Buffer, void> {
+    for (let position = start; position < end; position += CONFIGURATION_COPY_BYTES) {
+      throwIfAborted(signal);
+      const bytes = Math.min(CONFIGURATION_COPY_BYTES, end - position);
+      yield await corruptOnFormatError(this.path, () => readRange(this.#file, position, bytes));
+    }
+  }
+
+  #fails({ place, path }: ConfigurationMember): GraphkeepError {
+    return new GraphkeepError('GK_ARTIFACT_CORRUPT', `${this.path}: ${place}/${path} fails its SHA-256`);
   }
 
   close(): Promise<void> {
@@ -184,15 +170,14 @@ export class ConfigurationArtifact {
   }
 }
 
-async function readManifestBytes(file: ReadableFile): Promise<Buffer> {
-  const first = await readRange(file, 0, TAR_BLOCK_BYTES);
-  const bytes = manifestBytesOf(first);
-  if (bytes > CONFIGURATION_MANIFEST_BYTES_MAX) throw new FormatError(`a manifest of ${bytes} bytes`);
-  return readRange(file, TAR_BLOCK_BYTES, bytes);
-}
-
-function requireZeros(bytes: Buffer, where: string): void {
-  if (bytes.some((byte) => byte !== 0)) throw new FormatError(`${where} is not zero`);
+async function* passedOn(
+  pieces: AsyncIterable<Buffer>,
+  take: (bytes: Buffer) => Promise<void>,
+): AsyncGenerator<Buffer, void> {
+  for await (const piece of pieces) {
+    await take(piece);
+    yield piece;
+  }
 }
 
 async function syncFile(handle: FileHandle, path: string): Promise<void> {

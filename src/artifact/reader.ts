@@ -29,7 +29,7 @@ import {
 import { FormatError } from '../formats/formaterror.ts';
 import { DESCRIPTOR_REGION_BYTES_MAX } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
-import { openPath } from '../storage/places.ts';
+import { type ListedFacts, openPath } from '../storage/places.ts';
 import { decompressed, decompressFrame, HEAD_BYTES, readRange, withEndsInMemory } from './bytes.ts';
 
 export interface Artifact {
@@ -45,8 +45,8 @@ export interface Artifact {
 }
 
 /** Opens an artifact and reads its descriptor and index. @throws GK_NOT_FOUND, GK_ARTIFACT_CORRUPT, GK_UNSUPPORTED */
-export async function openArtifact(path: string): Promise<Artifact> {
-  const file = await openPath(path);
+export async function openArtifact(path: string, facts?: ListedFacts): Promise<Artifact> {
+  const file = await openPath(path, facts);
   try {
     return await artifactIn(file);
   } catch (error) {

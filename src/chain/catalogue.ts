@@ -2,6 +2,7 @@
  * What is in a folder of artifacts: one summary per file, read from its head and its index by a few kilobytes each.
  * Everything that thinks about chains works on these summaries and opens no file.
  */
+import { basename } from 'node:path';
 import { memberBytesOf } from '../artifact/members.ts';
 import { hasMetadataScript } from '../artifact/metadata.ts';
 import { type Artifact, openArtifact } from '../artifact/reader.ts';
@@ -9,7 +10,7 @@ import { type ErrorCode, GraphkeepError, throwIfAborted } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
 import { storeIdHash } from '../formats/storeid.ts';
 import { ARTIFACTS_OPENING_MAX } from '../limits.ts';
-import { filesIn, joinPath } from '../storage/places.ts';
+import { filesIn, type ListedFacts, type ListedFile } from '../storage/places.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from './summary.ts';
 
 const ARTIFACT_SUFFIX = '.backup';
@@ -32,22 +33,23 @@ export async function readCatalogue(directory: string, signal?: AbortSignal): Pr
   return catalogueOf(await listArtifactFiles(directory), signal);
 }
 
-/** The same for files by their paths. */
-export async function catalogueOf(paths: readonly string[], signal?: AbortSignal): Promise<Catalogue> {
+/** The same for files that were named. */
+export async function catalogueOf(files: readonly ListedFile[], signal?: AbortSignal): Promise<Catalogue> {
   const artifacts: ArtifactSummary[] = [];
   const unreadable: UnreadableArtifact[] = [];
-  const readAll = async (queue: Iterator<string>): Promise<void> => {
+  const readAll = async (queue: Iterator<ListedFile>): Promise<void> => {
     for (let next = queue.next(); next.done !== true; next = queue.next()) {
       throwIfAborted(signal);
+      const { path, facts } = next.value;
       try {
-        artifacts.push(await summaryOf(next.value));
+        artifacts.push(await summaryOf(path, facts));
       } catch (error) {
         if (!(error instanceof GraphkeepError)) throw error;
-        unreadable.push({ path: next.value, code: error.code, message: error.message });
+        unreadable.push({ path, code: error.code, message: error.message });
       }
     }
   };
-  const queue = paths[Symbol.iterator]();
+  const queue = files[Symbol.iterator]();
   await Promise.all(Array.from({ length: ARTIFACTS_OPENING_MAX }, () => readAll(queue)));
   return {
     artifacts: artifacts.toSorted(newestFirst),
@@ -56,15 +58,16 @@ export async function catalogueOf(paths: readonly string[], signal?: AbortSignal
 }
 
 /** Files of a folder that carry the suffix of an artifact; hidden ones are still being written. */
-export async function listArtifactFiles(directory: string): Promise<string[]> {
-  return (await filesIn(directory))
-    .filter((name) => name.endsWith(ARTIFACT_SUFFIX) && !name.startsWith('.'))
-    .map((name) => joinPath(directory, name));
+export async function listArtifactFiles(directory: string): Promise<ListedFile[]> {
+  return (await filesIn(directory)).filter(({ path }) => {
+    const name = basename(path);
+    return name.endsWith(ARTIFACT_SUFFIX) && !name.startsWith('.');
+  });
 }
 
 /** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND, GK_UNSUPPORTED */
-export async function summaryOf(path: string): Promise<ArtifactSummary> {
-  const artifact = await openArtifact(path);
+export async function summaryOf(path: string, facts?: ListedFacts): Promise<ArtifactSummary> {
+  const artifact = await openArtifact(path, facts);
   await artifact.file.close();
   return describeArtifact(artifact);
 }

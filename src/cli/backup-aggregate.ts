@@ -19,7 +19,7 @@ import {
 } from './options.ts';
 import { isFolder } from './paths.ts';
 import { countOf, formatDuration } from './render.ts';
-import { addAttributeOptions, addStoreOptions } from './storeoptions.ts';
+import { addWritableStoreOptions } from './storeoptions.ts';
 import { type WorkItem, workAndReport } from './work.ts';
 
 interface AggregateCommandOptions {
@@ -81,8 +81,7 @@ function addAggregate(command: Command, name: string, context: CliContext, outco
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
-  addStoreOptions(command, context);
-  addAttributeOptions(command);
+  addWritableStoreOptions(command, context);
   addCommonOptions(command).addHelpText('after', examplesOf(name));
   command.action(async (database: string | undefined, options: AggregateCommandOptions) => {
     outcome.exitStatus = await runAggregate(database, options, context);
@@ -150,7 +149,7 @@ async function requestsFor(
     return [{ subject: database, request: { artifactPath: fromPath, sourceDatabase: database } }];
   }
   const { inspectArtifacts } = await import('../operations/inspect.ts');
-  const { artifacts } = await inspectArtifacts(fromPath);
+  const { artifacts } = await inspectArtifacts(fromPath, { isFile: false });
   const names = [...new Set(artifacts.map((artifact) => artifact.database))].sort();
   const matches = database === undefined ? () => true : databaseMatcher(database);
   const chosen = names.filter(matches);

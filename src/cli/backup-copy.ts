@@ -16,7 +16,7 @@ import {
 } from './options.ts';
 import { isFolder, requireFolder } from './paths.ts';
 import { formatBytes, formatDuration } from './render.ts';
-import { addAttributeOptions, addStoreOptions } from './storeoptions.ts';
+import { addWritableStoreOptions } from './storeoptions.ts';
 import {
   printJsonSummary,
   printSeveralSummary,
@@ -81,8 +81,7 @@ export function addBackupCopy(parent: Command, context: CliContext, outcome: Com
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
-  addStoreOptions(command, context);
-  addAttributeOptions(command);
+  addWritableStoreOptions(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (from: string, to: string, options: CopyCommandOptions) => {
     const places = { from: parsePlace('<from>', from), to: parsePlace('<to>', to) };

@@ -8,6 +8,7 @@ import type { ExpireDatabaseResult, ExpireOptions, ExpireResult } from '../opera
 import type { ArtifactSummary } from '../operations/types.ts';
 import type { UploadFacts } from '../storage/objects/store.ts';
 import { urlOf } from '../storage/places.ts';
+import { CONFIGURATION_SUBJECT } from './backupconfiguration.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import {
   addCommonOptions,
@@ -60,7 +61,8 @@ Examples:
   $ graphkeep backup expire --from-path=/backups --keep-last=10 --format=JSON
 
 Nothing is removed without --confirm. What a kept artifact builds on is kept as well, and so is the newest
-complete chain, whatever the policy says. Exit status: 80 while a backup writes to the folder, 88 when the
+complete chain, whatever the policy says. Configurations of 'dbms backup' stay as long as an artifact that they lie
+next to; with --database all of them do. Exit status: 80 while a backup writes to the folder, 88 when the
 newest full artifact is suspiciously small.
 `;
 
@@ -184,7 +186,7 @@ async function runExpire(given: string, options: ExpireCommandOptions, context: 
     const result = await expireArtifacts(what);
     const leftovers = await cleanUp(what, options.cleanup);
     progress.finish();
-    const failedStatus = exitStatusOf(result.databases);
+    const failedStatus = exitStatusOf(result.databases) || (result.configurations.error?.exitStatus ?? 0);
     const status = failedStatus === 0 ? 0 : (watch.exitStatus() ?? failedStatus);
     const found = leftovers === undefined ? {} : { leftovers };
     if (json) context.stdout.write(renderJson({ ...jsonDocument(result, status), ...found }));
@@ -279,6 +281,24 @@ function printResult(result: ExpireResult, options: ExpireCommandOptions, contex
     writeLine(context.stderr, `note: ${file} is left alone: ${message}`);
   }
   for (const database of result.databases) printSummary(database, result.confirmed, options, context);
+  printConfigurations(result, options, context);
+}
+
+/** No rows of the table, which is of databases. */
+function printConfigurations(
+  { configurations, confirmed }: ExpireResult,
+  options: ExpireCommandOptions,
+  context: CliContext,
+): void {
+  const { planned, removed, error } = configurations;
+  const gone = new Set(removed);
+  for (const file of confirmed ? removed : planned) {
+    const what = gone.has(file) ? 'was removed' : 'would be removed';
+    writeLine(context.stdout, `${path.basename(file)}: ${what}, no kept artifact lies next to it`);
+  }
+  if (error === undefined) return;
+  const verbose = isVerbose(options, context);
+  context.stderr.write(renderError(error, { verbose, subject: CONFIGURATION_SUBJECT }));
 }
 
 function tableRow({ artifact, action, removed, reasons }: Row): string[] {
@@ -332,13 +352,24 @@ function bytesOf(artifacts: readonly ArtifactSummary[]): number {
 }
 
 function jsonDocument(result: ExpireResult, exitStatus: number): Record<string, unknown> {
-  const failed = result.databases.flatMap(({ error }) => error ?? []);
   return {
     confirmed: result.confirmed,
     databases: result.databases.map(jsonDatabase),
+    configurations: jsonConfigurations(result.configurations),
     unreadable: result.unreadable,
-    ...(failed.length === 0 ? {} : { error: documentError(failed, result.databases.length, exitStatus) }),
+    ...errorOfDocument(result, exitStatus),
   };
+}
+
+function jsonConfigurations({ error, ...paths }: ExpireResult['configurations']): Record<string, unknown> {
+  return { ok: error === undefined, ...(error === undefined ? {} : { error: errorFields(error) }), ...paths };
+}
+
+function errorOfDocument({ databases, configurations }: ExpireResult, exitStatus: number): object {
+  const failed = databases.flatMap(({ error }) => error ?? []);
+  if (failed.length > 0) return { error: documentError(failed, databases.length, exitStatus) };
+  const { error } = configurations;
+  return error === undefined ? {} : { error: { ...errorFields(error), exitStatus } };
 }
 
 function jsonDatabase(result: ExpireDatabaseResult): Record<string, unknown> {

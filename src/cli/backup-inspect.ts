@@ -89,22 +89,22 @@ export async function printInspection(
 ): Promise<number> {
   const { inspectArtifacts, inspectLatestChain } = await import('../operations/inspect.ts');
   const absolutePath = resolvePath(backupPath);
-  const inFolder = await isFolder(absolutePath, 'the path');
-  if (!inFolder && isConfigurationArtifact(absolutePath))
+  const isFile = !(await isFolder(absolutePath, 'the path'));
+  if (isFile && isConfigurationArtifact(absolutePath))
     return printConfiguration(absolutePath, view.json, context);
   if (view.latestChain === true) {
-    const artifacts = await inspectLatestChain(absolutePath, view.database);
+    const artifacts = await inspectLatestChain(absolutePath, view.database, { isFile });
     printResult({ artifacts, unreadable: [], chains: [] }, view, context);
     return 0;
   }
-  const { artifacts, unreadable, chains } = await inspectArtifacts(absolutePath);
+  const { artifacts, unreadable, chains } = await inspectArtifacts(absolutePath, { isFile });
   const shown = {
     artifacts: selectArtifacts(artifacts, view),
     unreadable,
     chains: view.latestBackup === true ? [] : chains.filter((chain) => isWanted(chain, view)),
   };
   printResult(shown, view, context);
-  const wholeFolder = inFolder && !view.json && view.latestBackup !== true && view.database === undefined;
+  const wholeFolder = !isFile && !view.json && view.latestBackup !== true && view.database === undefined;
   if (wholeFolder) await printConfigurationsOf(absolutePath, context);
   return 0;
 }

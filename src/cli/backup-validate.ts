@@ -112,7 +112,7 @@ async function selectFiles(
     return;
   }
   const { inspectArtifacts } = await import('../operations/inspect.ts');
-  const { artifacts, unreadable } = await inspectArtifacts(given);
+  const { artifacts, unreadable } = await inspectArtifacts(given, { isFile: false });
   const wanted = database?.toLowerCase();
   const chosen = artifacts.filter(
     (artifact) => wanted === undefined || artifact.database.toLowerCase() === wanted,

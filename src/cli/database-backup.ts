@@ -24,7 +24,6 @@ import {
   addInstallationOptions,
   booleanOption,
   choiceOption,
-  parseLocalPath,
   pathOption,
   placeOption,
   placesOption,
@@ -37,7 +36,7 @@ import {
 import { requireFolder } from './paths.ts';
 import { addRemoteOptions } from './remoteoptions.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
-import { addAttributeOptions, addStoreOptions } from './storeoptions.ts';
+import { addWritableStoreOptions } from './storeoptions.ts';
 import { type WorkContext, type WorkItem, workAndReport } from './work.ts';
 
 export interface BackupCommandOptions extends SourceOptions, ConfigurationOptions {
@@ -99,8 +98,7 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
       'Backs up databases of the Neo4j on this host while it runs (or when it is stopped): one artifact each.',
     )
     .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)");
-  addStoreOptions(command, context);
-  addAttributeOptions(command);
+  addWritableStoreOptions(command, context);
   addBackupOptions(command, { wholeDbms: false }).addHelpText('after', EXAMPLES);
   command.action(async (names: string[], options: BackupCommandOptions) => {
     outcome.exitStatus = await runBackup(names, options, context);
@@ -112,12 +110,10 @@ export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: b
   if (!wholeDbms) addPathOptions(command);
   command
     .addOption(
-      wholeDbms
-        ? placesOption('--to-path <folder>', 'Existing folder for the artifacts', parseLocalPath)
-        : placesOption(
-            '--to-path <folder>',
-            'Existing folder for the artifacts, or s3://, gs://, azb://; several times for several copies at once',
-          ),
+      placesOption(
+        '--to-path <folder>',
+        `Existing folder for the artifacts, or s3://, gs://, azb://${wholeDbms ? '' : '; several times for several copies at once'}`,
+      ),
     )
     .addOption(typeOption())
     .addOption(
@@ -317,18 +313,12 @@ function refuseBesideStores(options: BackupCommandOptions, targets: readonly str
   if (targets.length > 1 && options.includeConfiguration === true)
     throw refusal(
       '--include-configuration',
-      'the configuration goes to one folder of this machine only',
+      'the configuration goes to one place only',
       'give one --to-path, then bring all of it elsewhere with: graphkeep backup copy <folder> <folder>',
     );
   if (!targets.some((target) => isStoreUrl(target))) return;
   if (options.keepFailed)
     throw refusal('--keep-failed', 'of a failed upload nothing stays in an object store', 'leave it out');
-  if (options.includeConfiguration === true)
-    throw refusal(
-      '--include-configuration',
-      'the configuration goes to a folder of this machine only',
-      'leave it out',
-    );
   const isLocal = targets.some((target) => !isStoreUrl(target));
   if (isLocal) return;
   if (options.checkConsistency && (options.tempPath === undefined || options.reportPath === undefined)) {

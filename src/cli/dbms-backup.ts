@@ -6,17 +6,19 @@ import type { CliContext, CommandOutcome } from './context.ts';
 import { addBackupOptions, type BackedUp, type BackupCommandOptions, runBackup } from './database-backup.ts';
 import { usageError } from './options.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
+import { addWritableStoreOptions } from './storeoptions.ts';
 
 const EXAMPLES = `
 Examples:
   $ graphkeep dbms backup --neo4j-home=/var/lib/neo4j --to-path=/backups
   $ graphkeep dbms backup --neo4j-home=/var/lib/neo4j --to-path=/backups --include-plugins    with the jars
   $ graphkeep dbms backup --neo4j-home=/var/lib/neo4j --to-path=/backups --format=json
+  $ graphkeep dbms backup --neo4j-home=/var/lib/neo4j --to-path=s3://example-backups/neo4j
 
 Every database, system with its users included, one artifact each; and one file with the settings,
 certificates, licenses and the list of plugins. 'graphkeep dbms restore' makes a new machine of them.
 Private keys are left out and named. Settings are taken as they are, passwords in them included: keep the
-folder as safe as the server.
+folder or bucket as safe as the server.
 Exit status: 0 when all went well, 1 when any part failed; the others are done all the same.
 `;
 
@@ -27,6 +29,7 @@ export function addDbmsBackup(parent: Command, context: CliContext, outcome: Com
     .description(
       'Backs up every database of a Neo4j while it runs, and all that a new machine needs besides.',
     );
+  addWritableStoreOptions(command, context);
   addBackupOptions(command, { wholeDbms: true }).addHelpText('after', EXAMPLES);
   command.action(async (options: BackupCommandOptions) => {
     if ((options.toPath ?? []).length > 1)

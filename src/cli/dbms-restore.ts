@@ -7,9 +7,17 @@ import { CONFIGURATION_SUBJECT } from './backupconfiguration.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import { parseUntil } from './database-restore.ts';
 import { renderConfigurationPlan, renderConfigurationRestore } from './dbmsreport.ts';
-import { addCommonOptions, booleanOption, choiceOption, pathOption, usageError } from './options.ts';
+import {
+  addCommonOptions,
+  booleanOption,
+  choiceOption,
+  pathOption,
+  placeOption,
+  usageError,
+} from './options.ts';
 import { requireFolder } from './paths.ts';
 import { countOf, formatBytes, formatDuration, formatTime } from './render.ts';
+import { addStoreOptions } from './storeoptions.ts';
 import { type WorkItem, workAndReport } from './work.ts';
 
 interface DbmsRestoreOptions {
@@ -29,6 +37,7 @@ Examples:
   $ graphkeep dbms restore --from-path=/backups --neo4j-home=/var/lib/neo4j --dry-run    only the plan
   $ graphkeep dbms restore --from-path=/backups --neo4j-home=/var/lib/neo4j
   $ graphkeep dbms restore --from-path=/backups --neo4j-home=/var/lib/neo4j --overwrite-destination
+  $ graphkeep dbms restore --from-path=s3://example-backups/neo4j --neo4j-home=/var/lib/neo4j
   $ graphkeep dbms restore --from-path=/backups --neo4j-home=/var/lib/neo4j --restore-until='2026-08-07 16:05:00'
 
 Neo4j must be installed there (its program files), and stopped. An installation comes with settings of its
@@ -42,7 +51,9 @@ export function addDbmsRestore(parent: Command, context: CliContext, outcome: Co
     .command('restore')
     .summary('Make a new machine out of a folder of artifacts')
     .description('Restores configuration, plugins and every database, system with its users included.')
-    .addOption(pathOption('--from-path <folder>', "Folder that 'dbms backup' wrote to"))
+    .addOption(
+      placeOption('--from-path <folder>', "Folder that 'dbms backup' wrote to, or s3://, gs://, azb://"),
+    )
     .addOption(pathOption('--neo4j-home <folder>', 'Home folder of the new Neo4j (default: $NEO4J_HOME)'))
     .addOption(
       booleanOption('--overwrite-destination', 'Replace databases and files that are there already', false),
@@ -56,6 +67,7 @@ export function addDbmsRestore(parent: Command, context: CliContext, outcome: Co
     .addOption(booleanOption('--include-plugins', 'Restore the jars of plugins that were backed up', true))
     .addOption(booleanOption('--dry-run', 'Only say what would be restored, after all checks', false))
     .addOption(choiceOption('--format', 'Form of the output', ['TEXT', 'JSON'], 'TEXT'));
+  addStoreOptions(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (options: DbmsRestoreOptions) => {
     outcome.exitStatus = await runDbmsRestore(options, context);

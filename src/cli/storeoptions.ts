@@ -1,33 +1,53 @@
 /** How object stores are reached: the options of every command that takes a path of artifacts. */
 import { type Command, Option } from 'commander';
-import type { StoreSettings } from '../storage/objects/settings.ts';
+import type { AzureSettings, GoogleSettings, StoreSettings } from '../storage/objects/settings.ts';
 import type { ObjectAttributes, ObjectEncryption, ObjectLock } from '../storage/objects/store.ts';
 import { useStoreSettings } from '../storage/places.ts';
 import type { CliContext } from './context.ts';
 import { booleanOption, pathOption, usageError } from './options.ts';
 
 interface StoreOptions {
+  s3Profile?: string;
   s3Endpoint?: string;
   s3Region?: string;
   s3PathStyle?: boolean;
   s3Checksums?: 'WHEN_SUPPORTED' | 'WHEN_REQUIRED';
   azureEndpoint?: string;
+  azureEndpointSuffix?: string;
   gcsEndpoint?: string;
+  gcsProject?: string;
   storeCa?: string;
   storeSkipVerify: boolean;
+  serverSideEncryption?: EncryptionChoice;
 }
+
+/** A key of one's own is needed for reading as well; all else is only said when something is written. */
+type EncryptionChoice = ObjectEncryption | { readonly by: 'customer'; readonly keyFile: string };
 
 interface AttributeOptions {
   storageClass?: string;
   objectTags?: Readonly<Record<string, string>>;
   objectLock?: ObjectLock;
   legalHold?: boolean;
-  serverSideEncryption?: ObjectEncryption;
 }
 
-/** How artifacts are kept in a store; for the commands that write some. */
-export function addAttributeOptions(command: Command): Command {
-  return command
+/**
+ * For the commands that read artifacts. Credentials are no options: they come from where the users of each cloud keep
+ * them.
+ */
+export function addStoreOptions(command: Command, context: CliContext): Command {
+  command.addOption(
+    new Option(
+      '--server-side-encryption <by>',
+      "customer:<file> for artifacts in S3 that were written with a key of one's own",
+    ).argParser(parseCustomer),
+  );
+  return addAccessOptions(command, context);
+}
+
+/** For the commands that write artifacts: how they are kept in a store as well. */
+export function addWritableStoreOptions(command: Command, context: CliContext): Command {
+  command
     .addOption(new Option('--storage-class <name>', 'Storage class of artifacts, in the words of the store'))
     .addOption(
       new Option('--object-tags <tags>', 'Tags of artifacts: <key>=<value>[,<key>=<value>]').argParser(
@@ -44,9 +64,10 @@ export function addAttributeOptions(command: Command): Command {
     .addOption(
       new Option(
         '--server-side-encryption <by>',
-        'Who holds the key: store, kms, kms:<key> or scope:<name> (default: as the bucket is set)',
+        'Who holds the key: store, kms, kms:<key>, scope:<name> or customer:<file> (default: as the bucket is set)',
       ).argParser(parseEncryption),
     );
+  return addAccessOptions(command, context);
 }
 
 function parseTags(value: string): Record<string, string> {
@@ -68,29 +89,45 @@ function parseLock(value: string): ObjectLock {
   return { mode: mode.toLowerCase() === 'governance' ? 'governance' : 'compliance', until };
 }
 
-function parseEncryption(value: string): ObjectEncryption {
+function parseCustomer(value: string): EncryptionChoice {
+  const choice = parseEncryption(value);
+  if (choice.by === 'customer') return choice;
+  throw usageError(
+    `--server-side-encryption=${value} says how artifacts are written, and this command writes none`,
+    'leave it out; only customer:<file> is needed for reading',
+  );
+}
+
+function parseEncryption(value: string): EncryptionChoice {
   const [kind, ...rest] = value.split(':');
   const name = rest.join(':');
   if (kind === 'store' && name === '') return { by: 'store' };
   if (kind === 'kms') return name === '' ? { by: 'kms' } : { by: 'kms', keyId: name };
   if (kind === 'scope' && name !== '') return { by: 'scope', scope: name };
-  throw usageError(`--server-side-encryption takes store, kms, kms:<key> or scope:<name>, not '${value}'`);
+  if (kind === 'customer' && name !== '') return { by: 'customer', keyFile: name };
+  // Not repeated: somebody may have written the key itself.
+  throw usageError(
+    '--server-side-encryption takes store, kms, kms:<key>, scope:<name> or customer:<file>',
+    'the key of customer: is in a file of 32 bytes, and never on the command line',
+  );
 }
 
-function attributesOf(options: AttributeOptions): ObjectAttributes {
+function attributesOf(options: AttributeOptions & StoreOptions): ObjectAttributes {
   const { storageClass, objectTags, objectLock, legalHold, serverSideEncryption } = options;
+  const isOfStore = serverSideEncryption !== undefined && serverSideEncryption.by !== 'customer';
   return {
     ...(storageClass === undefined ? {} : { storageClass }),
     ...(objectTags === undefined ? {} : { tags: objectTags }),
     ...(objectLock === undefined ? {} : { lock: objectLock }),
     ...(legalHold === undefined ? {} : { legalHold }),
-    ...(serverSideEncryption === undefined ? {} : { encryption: serverSideEncryption }),
+    ...(isOfStore ? { encryption: serverSideEncryption } : {}),
   };
 }
 
-/** Credentials are no options: they come from where the users of each cloud keep them. */
-export function addStoreOptions(command: Command, context: CliContext): Command {
+/** How a store is reached. */
+function addAccessOptions(command: Command, context: CliContext): Command {
   command
+    .addOption(new Option('--s3-profile <name>', 'Profile with the credentials (default: $AWS_PROFILE)'))
     .addOption(new Option('--s3-endpoint <url>', 'An S3 that is not of AWS (default: $AWS_ENDPOINT_URL_S3)'))
     .addOption(new Option('--s3-region <name>', 'Region of the bucket (default: as the AWS tools find it)'))
     .addOption(new Option('--s3-path-style', 'The bucket stands in the path and not in the host name'))
@@ -102,33 +139,68 @@ export function addStoreOptions(command: Command, context: CliContext): Command 
     )
     .addOption(new Option('--azure-endpoint <url>', 'Azure storage elsewhere, e.g. an emulator'))
     .addOption(
-      new Option('--gcs-endpoint <url>', 'Google storage elsewhere, e.g. an emulator; without credentials'),
+      new Option(
+        '--azure-endpoint-suffix <host>',
+        'Another Azure cloud, e.g. blob.core.usgovcloudapi.net (default: as $AZURE_AUTHORITY_HOST)',
+      ),
+    )
+    .addOption(
+      new Option(
+        '--gcs-endpoint <url>',
+        'Google storage elsewhere; http:// is an emulator, without credentials',
+      ),
+    )
+    .addOption(
+      new Option('--gcs-project <id>', 'Project that pays for the requests, e.g. of a requester-pays bucket'),
     )
     .addOption(pathOption('--store-ca <file>', 'Certificate authority of the store, in PEM'))
     .addOption(booleanOption('--store-skip-verify', 'Trust whatever certificate the store shows', false));
-  return command.hook('preAction', (_command, acting) => {
+  return command.hook('preAction', async (_command, acting) => {
     const options = acting.opts<StoreOptions & AttributeOptions>();
     if (options.storeSkipVerify) {
       context.stderr.write('warning: the certificate of the store is not checked (--store-skip-verify)\n');
     }
-    useStoreSettings(settingsOf(options), attributesOf(options));
+    useStoreSettings(settingsOf(options, await customerKeyOf(options)), attributesOf(options));
   });
 }
 
-function settingsOf(options: StoreOptions): StoreSettings {
-  const { s3Endpoint, s3Region, s3PathStyle, s3Checksums, azureEndpoint, gcsEndpoint, storeCa } = options;
+async function customerKeyOf({ serverSideEncryption }: StoreOptions): Promise<Buffer | undefined> {
+  if (serverSideEncryption?.by !== 'customer') return undefined;
+  const { readCustomerKey } = await import('../storage/objects/customerkey.ts');
+  return readCustomerKey(serverSideEncryption.keyFile);
+}
+
+function settingsOf(options: StoreOptions, customerKey: Buffer | undefined): StoreSettings {
+  const { s3Profile, s3Endpoint, s3Region, s3PathStyle, s3Checksums, storeCa } = options;
   return {
     s3: {
+      ...(customerKey === undefined ? {} : { customerKey }),
+      ...(s3Profile === undefined ? {} : { profile: s3Profile }),
       ...(s3Endpoint === undefined ? {} : { endpoint: s3Endpoint }),
       ...(s3Region === undefined ? {} : { region: s3Region }),
       ...(s3PathStyle === undefined ? {} : { pathStyle: s3PathStyle }),
       ...(s3Checksums === undefined ? {} : { requestChecksums: s3Checksums, responseChecksums: s3Checksums }),
     },
-    azure: azureEndpoint === undefined ? {} : { endpoint: azureEndpoint },
-    google: gcsEndpoint === undefined ? {} : { endpoint: gcsEndpoint, anonymous: true },
+    azure: azureSettings(options),
+    google: googleSettings(options),
     tls: {
       ...(storeCa === undefined ? {} : { authorityFile: storeCa }),
       skipVerify: options.storeSkipVerify,
     },
+  };
+}
+
+function azureSettings({ azureEndpoint, azureEndpointSuffix }: StoreOptions): AzureSettings {
+  return {
+    ...(azureEndpoint === undefined ? {} : { endpoint: azureEndpoint }),
+    ...(azureEndpointSuffix === undefined ? {} : { endpointSuffix: azureEndpointSuffix }),
+  };
+}
+
+/** A token is never sent in the clear: what speaks plain HTTP is taken for an emulator, which asks for none. */
+function googleSettings({ gcsEndpoint, gcsProject }: StoreOptions): GoogleSettings {
+  return {
+    ...(gcsEndpoint === undefined ? {} : { endpoint: gcsEndpoint, anonymous: /^http:/i.test(gcsEndpoint) }),
+    ...(gcsProject === undefined ? {} : { projectId: gcsProject }),
   };
 }

@@ -3,6 +3,7 @@
  * proves it while its bytes go on to the other place, and published there under its own name when the proof is complete.
  * What is there already is compared, never replaced; so a copy that ended early is gone on with by running it again.
  */
+import path from 'node:path';
 import { fileChunks, readRange } from '../artifact/bytes.ts';
 import { ConfigurationArtifact } from '../artifact/configurationfile.ts';
 import { ForwardingFile } from '../artifact/forward.ts';
@@ -90,7 +91,12 @@ export class ArtifactCopies {
     const lease = dryRun ? undefined : await acquireLease(to, 'shared', { ...waiting, ...aborting });
     try {
       if (!dryRun && !isStoreUrl(to)) await removeStalePartials(to, PARTIAL_NAME);
-      return new ArtifactCopies(items, options, lease, new Set(await filesIn(to)));
+      return new ArtifactCopies(
+        items,
+        options,
+        lease,
+        new Set((await filesIn(to)).map((file) => path.basename(file.path))),
+      );
     } catch (error) {
       lease?.release();
       throw error;

@@ -13,6 +13,7 @@ import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
 import { FAILED_SUFFIX, type Publication } from '../storage/local.ts';
 import type { FileLock } from '../storage/locks.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
+import type { UploadOptions } from '../storage/objects/store.ts';
 import { artifactAttributes, isStoreUrl, joinPath, storeOf } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
 import type { BackupPlaces } from './backupplaces.ts';
@@ -89,21 +90,10 @@ export class ArtifactFile {
   async publish(timeSeconds: bigint): Promise<string> {
     const { targetDirectory, database, signal } = this.#options;
     if (this.#publication instanceof SeveralPlaces) return this.#publication.publish();
-    if (this.#publication instanceof ObjectPublication) return this.#publishObject(this.#publication);
-    const pathOf = (time: string): string => join(targetDirectory, `${database}-${time}.backup`);
+    if (this.#publication instanceof ObjectPublication)
+      return publishObject(this.#publication, targetDirectory, signal);
+    const pathOf = (time: string): string => join(targetDirectory, nameOf(database, time));
     return publishUnderFreeName(this.#publication, pathOf, Number(timeSeconds) * 1000, signal);
-  }
-
-  async #publishObject(publication: ObjectPublication): Promise<string> {
-    throwIfAborted(this.#options.signal);
-    if (await publication.publish()) return joinPath(this.#options.targetDirectory, publication.key);
-    throw new GraphkeepError(
-      'GK_TARGET_EXISTS',
-      `${publication.partialPath} was written by somebody else meanwhile`,
-      {
-        hint: 'run the backup again; two backups of one database must not begin in the same second',
-      },
-    );
   }
 
   /** With `keepFailed` the partial file stays, under a name that no command takes for an artifact. */
@@ -124,33 +114,55 @@ async function beginPublication(
   const { targetDirectory, places, database, bytesExpected, signal } = options;
   const partialName = `${database}.backup`;
   if (places?.areSeveral === true) {
-    const nameAt = (timeMs: number): string => nameOf(database, timeMs);
+    const nameAt = (timeMs: number): string => nameOf(database, formatTime(new Date(timeMs)));
     const several = { nameAt, partialName, bytesExpected, signal };
     return { publication: await SeveralPlaces.begin(places, several), lock: undefined };
   }
-  if (isStoreUrl(targetDirectory)) return { publication: await beginObject(options), lock: undefined };
+  if (isStoreUrl(targetDirectory))
+    return { publication: await beginArtifactObject(options), lock: undefined };
   return beginFile(targetDirectory, partialName);
 }
 
-function nameOf(database: string, timeMs: number): string {
-  return `${database}-${formatTime(new Date(timeMs))}.backup`;
+function nameOf(database: string, time: string): string {
+  return `${database}-${time}.backup`;
 }
 
-/** The name of an object is its own from the first part on: it carries the time at which it was begun. */
-async function beginObject({
+function beginArtifactObject({
   targetDirectory,
   database,
   signal,
   bytesExpected,
 }: ArtifactFileOptions): Promise<ObjectPublication> {
+  const size = bytesExpected === undefined ? {} : { bytesExpected };
+  return beginObject(targetDirectory, (time) => nameOf(database, time), { signal, ...size });
+}
+
+/** The name of an object is its own from the first part on: it carries the time at which it was begun. */
+export async function beginObject(
+  targetDirectory: string,
+  nameFor: (time: string) => string,
+  options: Pick<UploadOptions, 'signal' | 'bytesExpected'>,
+): Promise<ObjectPublication> {
   const store = await storeOf(targetDirectory);
   let timeMs = Date.now();
-  while ((await store.stat(nameOf(database, timeMs), signal)) !== undefined) timeMs += 1000;
-  return ObjectPublication.begin(store, nameOf(database, timeMs), {
-    signal,
-    ...artifactAttributes(),
-    ...(bytesExpected === undefined ? {} : { bytesExpected }),
-  });
+  const nameAt = (time: number): string => nameFor(formatTime(new Date(time)));
+  while ((await store.stat(nameAt(timeMs), options.signal)) !== undefined) timeMs += 1000;
+  return ObjectPublication.begin(store, nameAt(timeMs), { ...options, ...artifactAttributes() });
+}
+
+/** @returns its URL. @throws GK_TARGET_EXISTS when another writer was faster; nothing stays of this one then */
+export async function publishObject(
+  publication: ObjectPublication,
+  targetDirectory: string,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  throwIfAborted(signal);
+  if (await publication.publish()) return joinPath(targetDirectory, publication.key);
+  throw new GraphkeepError(
+    'GK_TARGET_EXISTS',
+    `${publication.partialPath} was written by somebody else meanwhile`,
+    { hint: 'run the backup again; two backups of one database must not begin in the same second' },
+  );
 }
 
 /** A name carries whole seconds: when it is taken, the next second is waited for. */

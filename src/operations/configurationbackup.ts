@@ -1,17 +1,21 @@
 /**
  * Publishes the configuration of an installation as an artifact of its own, beside those of the databases: under a name
- * that nobody takes for a database, readable by its owner only, and read back and proven before it gets that name.
+ * that nobody takes for a database, in a folder readable by its owner only, and proven before it gets that name.
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   ConfigurationArtifact,
   type ConfigurationContent,
   configurationBytes,
 } from '../artifact/configurationfile.ts';
+import { proveConfiguration } from '../artifact/configurationproof.ts';
+import { corruptOnFormatError } from '../artifact/reader.ts';
 import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
-import { filesIn, joinPath } from '../storage/places.ts';
-import { publishUnderFreeName, requireDirectory } from './artifactfile.ts';
+import type { Publication } from '../storage/local.ts';
+import { ObjectPublication } from '../storage/objects/publication.ts';
+import { filesIn, isStoreUrl } from '../storage/places.ts';
+import { beginObject, publishObject, publishUnderFreeName, requireDirectory } from './artifactfile.ts';
 import { beginFile } from './partialfile.ts';
 import type { OperationContext } from './types.ts';
 
@@ -28,7 +32,7 @@ export interface ConfigurationBackup {
 }
 
 export interface PublishOptions extends OperationContext {
-  /** An existing folder. */
+  /** An existing folder, or the URL of one in a store. */
   readonly targetDirectory: string;
 }
 
@@ -47,15 +51,18 @@ export async function publishConfiguration(
 ): Promise<ConfigurationBackup> {
   const startedMs = performance.now();
   await requireDirectory(targetDirectory);
-  const { publication, lock } = await beginFile(targetDirectory, PARTIAL_NAME);
+  const { publication, lock } = isStoreUrl(targetDirectory)
+    ? { publication: await beginObject(targetDirectory, nameOf, { signal }), lock: undefined }
+    : await beginFile(targetDirectory, PARTIAL_NAME);
   try {
-    for await (const piece of pieces) {
-      throwIfAborted(signal);
-      await publication.append(piece);
-    }
-    const manifest = await proveArtifact(publication.partialPath, signal);
-    const pathOf = (time: string): string => join(targetDirectory, `${PREFIX}${time}${SUFFIX}`);
-    const artifactPath = await publishUnderFreeName(publication, pathOf, Date.parse(manifest.time), signal);
+    // On its way already: what was sent to a store cannot be read back before it has its name.
+    const manifest = await corruptOnFormatError(publication.partialPath, () =>
+      proveConfiguration(appended(pieces, publication, signal)),
+    );
+    const artifactPath =
+      publication instanceof ObjectPublication
+        ? await publishObject(publication, targetDirectory, signal)
+        : await publishFile(publication, targetDirectory, manifest, signal);
     const durationMs = Math.round(performance.now() - startedMs);
     return { kind: 'configuration', artifactPath, artifactBytes: publication.bytes, manifest, durationMs };
   } catch (error) {
@@ -66,22 +73,45 @@ export async function publishConfiguration(
   }
 }
 
-async function proveArtifact(path: string, signal: AbortSignal | undefined): Promise<ConfigurationManifest> {
-  const artifact = await ConfigurationArtifact.open(path);
+async function* appended(
+  pieces: AsyncIterable<Buffer>,
+  publication: Publication | ObjectPublication,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer, void> {
+  for await (const piece of pieces) {
+    throwIfAborted(signal);
+    await publication.append(piece);
+    yield piece;
+  }
+}
+
+/** What is on the disk is read back, too: between us and it there are a file system and a cable. */
+async function publishFile(
+  publication: Publication,
+  targetDirectory: string,
+  manifest: ConfigurationManifest,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const artifact = await ConfigurationArtifact.open(publication.partialPath);
   try {
     await artifact.verify(signal);
-    return artifact.manifest;
   } finally {
     await artifact.close();
   }
+  const pathOf = (time: string): string => join(targetDirectory, nameOf(time));
+  return publishUnderFreeName(publication, pathOf, Date.parse(manifest.time), signal);
+}
+
+function nameOf(time: string): string {
+  return `${PREFIX}${time}${SUFFIX}`;
 }
 
 /** Paths of the configuration artifacts of a folder, the newest first, by the times in their names. */
 export async function listConfigurationArtifacts(directory: string): Promise<string[]> {
   return (await filesIn(directory))
-    .filter((name) => timeOfName(name) !== undefined)
+    .map(({ path }) => path)
+    .filter((path) => timeOfName(basename(path)) !== undefined)
     .sort()
-    .map((name) => joinPath(directory, name))
     .reverse();
 }
 

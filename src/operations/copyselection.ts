@@ -50,7 +50,7 @@ async function itemsOfFile(
   signal: AbortSignal | undefined,
 ): Promise<CopyItem[]> {
   if (timeOfName(path.basename(from)) !== undefined) return [configurationItem(from)];
-  const { artifacts, unreadable } = await catalogueOf([from], signal);
+  const { artifacts, unreadable } = await catalogueOf([{ path: from }], signal);
   const [given] = artifacts;
   if (given === undefined || !latestChain)
     return [...inOrder(artifacts), ...(await itemsOfUnreadable(unreadable, latestChain))];

@@ -72,7 +72,8 @@ async function databasesIn({
   signal,
   listener,
 }: DbmsRestoreRequest): Promise<DbmsRestorePlan['databases']> {
-  const { artifacts, unreadable } = await readCatalogue(folder, signal);
+  const catalogue = await readCatalogue(folder, signal);
+  const { artifacts, unreadable } = catalogue;
   for (const { path: file, message } of unreadable) listener?.notice(`${file} is passed over: ${message}`);
   const names = [...new Set(artifacts.map(({ database }) => database.toLowerCase()))].sort();
   if (names.length === 0) {
@@ -85,7 +86,7 @@ async function databasesIn({
   const until = untilTime === undefined ? {} : { until: { time: untilTime } };
   return names
     .toSorted((left, right) => Number(right === SYSTEM) - Number(left === SYSTEM))
-    .map((name) => ({ name, request: { artifactPath: folder, sourceDatabase: name, ...until } }));
+    .map((name) => ({ name, request: { artifactPath: folder, catalogue, sourceDatabase: name, ...until } }));
 }
 
 /** The newest one, or the newest one of the moment that is gone back to. */

@@ -19,6 +19,13 @@ import { EXPIRE_ATTEMPTS_MAX } from '../limits.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';
 import { acquireLease } from '../storage/lease.ts';
 import { removePath, syncFolder } from '../storage/places.ts';
+import { listConfigurationArtifacts } from './configurationbackup.ts';
+import {
+  type ConfigurationExpiry,
+  type ConfigurationPlan,
+  planConfigurations,
+  removeConfigurations,
+} from './expireconfigurations.ts';
 import { type Overlap, OverlapProofs } from './overlapproofs.ts';
 import type { OperationContext } from './types.ts';
 import { validateArtifact } from './validate.ts';
@@ -63,6 +70,7 @@ export interface ExpireResult {
   readonly confirmed: boolean;
   /** By name. */
   readonly databases: readonly ExpireDatabaseResult[];
+  readonly configurations: ConfigurationExpiry;
   /** Never touched; nobody knows whose they are. */
   readonly unreadable: readonly UnreadableArtifact[];
 }
@@ -76,8 +84,15 @@ interface DatabasePlan extends RetentionPlan {
   readonly unread: readonly Overlap[];
 }
 
+/** What lies in the folder. */
+interface Folder extends Catalogue {
+  /** Paths, the newest first. */
+  readonly configurations: readonly string[];
+}
+
 interface FolderPlan {
   readonly databases: readonly DatabasePlan[];
+  readonly configurations: ConfigurationPlan;
   readonly unreadable: readonly UnreadableArtifact[];
 }
 
@@ -99,7 +114,7 @@ export async function expireArtifacts(options: ExpireOptions): Promise<ExpireRes
   const run: ExpireRun = { options, verdicts: new Map(), overlaps: new OverlapProofs() };
   for (let attempt = 1; attempt <= EXPIRE_ATTEMPTS_MAX; attempt++) {
     const plan = await makeProvenPlan(run);
-    if (!options.confirm || plan.databases.every(({ removed }) => removed.length === 0)) {
+    if (!options.confirm || isNothingToRemove(plan)) {
       return resultOf(plan, options, new Map());
     }
     // Before the lease is taken, since it takes as long as reading a backup does, and backups would have to wait.
@@ -112,6 +127,15 @@ export async function expireArtifacts(options: ExpireOptions): Promise<ExpireRes
     `${options.directory} got a new full artifact each time the newest one had been verified`,
     { hint: 'run the command again' },
   );
+}
+
+function isNothingToRemove({ databases, configurations }: FolderPlan): boolean {
+  return configurations.planned.length === 0 && databases.every(({ removed }) => removed.length === 0);
+}
+
+async function readFolder({ directory, signal }: ExpireOptions): Promise<Folder> {
+  const configurations = await listConfigurationArtifacts(directory);
+  return { ...(await readCatalogue(directory, signal)), configurations };
 }
 
 function checkOptions(options: ExpireOptions): void {
@@ -134,7 +158,7 @@ async function removeUnderLease(run: ExpireRun, isLast: boolean): Promise<Expire
   });
   try {
     // A backup may have ended since the first look, and its parent must stay.
-    const plan = planFolder(await readCatalogue(options.directory, options.signal), run);
+    const plan = planFolder(await readFolder(options), run);
     if (!isLast && unreadOf(plan).length > 0) return undefined;
     if (options.verify === true && !toBeVerified(plan).every(({ path }) => verdicts.has(path))) {
       return undefined;
@@ -146,7 +170,12 @@ async function removeUnderLease(run: ExpireRun, isLast: boolean): Promise<Expire
         refusal === undefined ? await removeInOrder(database, options) : { removed: [], error: refusal };
       outcomes.set(database.database, outcome);
     }
-    return resultOf(plan, options, outcomes);
+    const failed = [...outcomes.values()].some(({ error }) => error !== undefined);
+    // A backup that was to go and stays is one that a configuration may lie next to.
+    const configurations = failed
+      ? undefined
+      : await removeConfigurations(plan.configurations, options.directory, options);
+    return resultOf(plan, options, outcomes, configurations);
   } finally {
     lease.release();
   }
@@ -154,28 +183,31 @@ async function removeUnderLease(run: ExpireRun, isLast: boolean): Promise<Expire
 
 async function makeProvenPlan(run: ExpireRun): Promise<FolderPlan> {
   const { options, overlaps } = run;
-  const catalogue = await readCatalogue(options.directory, options.signal);
-  const plan = planFolder(catalogue, run);
+  const folder = await readFolder(options);
+  const plan = planFolder(folder, run);
   const unread = unreadOf(plan);
   if (unread.length === 0) return plan;
   await overlaps.read(unread, options);
-  return planFolder(catalogue, run);
+  return planFolder(folder, run);
 }
 
 function unreadOf({ databases }: FolderPlan): Overlap[] {
   return databases.flatMap(({ unread }) => unread);
 }
 
-function planFolder(catalogue: Catalogue, run: ExpireRun): FolderPlan {
+function planFolder(folder: Folder, run: ExpireRun): FolderPlan {
   const { options } = run;
-  const { unreadable } = catalogue;
-  const byName = Map.groupBy(catalogue.artifacts, ({ database }) => database.toLowerCase());
+  const { unreadable } = folder;
+  const byName = Map.groupBy(folder.artifacts, ({ database }) => database.toLowerCase());
   const matches = options.database === undefined ? () => true : databaseMatcher(options.database);
   const names = [...byName.keys()].filter((name) => matches(name)).toSorted();
-  if (names.length === 0) throw nothingFound(options, catalogue);
+  if (names.length === 0) throw nothingFound(options, folder);
   const now = options.now ?? new Date();
   const databases = names.map((name) => planDatabase(name, byName.get(name)!, unreadable, now, run));
-  return { databases, unreadable };
+  const isAllKnown = options.database === undefined && unreadable.length === 0;
+  const kept = databases.flatMap((database) => database.kept.map(({ artifact }) => artifact));
+  const configurations = planConfigurations(folder.configurations, isAllKnown ? kept : undefined);
+  return { databases, configurations, unreadable };
 }
 
 function nothingFound(options: ExpireOptions, { unreadable }: Catalogue): GraphkeepError {
@@ -350,10 +382,11 @@ function resultOf(
   plan: FolderPlan,
   options: ExpireOptions,
   outcomes: ReadonlyMap<string, RemovalOutcome>,
+  configurations: ConfigurationExpiry = { ...plan.configurations, removed: [] },
 ): ExpireResult {
   const databases = plan.databases.map(({ database, kept, removed: planned, orphans, warnings }) => {
     const outcome = outcomes.get(database) ?? { removed: [] };
     return { database, kept, planned, orphans, warnings, ...outcome };
   });
-  return { confirmed: options.confirm, databases, unreadable: plan.unreadable };
+  return { confirmed: options.confirm, databases, configurations, unreadable: plan.unreadable };
 }

@@ -11,12 +11,18 @@ import { GraphkeepError } from '../errors.ts';
 import { isFileAt } from '../storage/places.ts';
 import type { ChainOverview, InspectResult, OperationContext } from './types.ts';
 
+export interface InspectContext extends OperationContext {
+  /** Whether the path is one artifact, where that is known: a store charges for each question. */
+  readonly isFile?: boolean;
+}
+
 /**
  * Summaries of one artifact, or of every `.backup` file of a folder; newest first within each database.
  * A named file that is no artifact is an error; in a folder it is reported and the others are shown.
  */
-export async function inspectArtifacts(path: string, context: OperationContext = {}): Promise<InspectResult> {
-  if (await isFileAt(path)) return { artifacts: [await summaryOf(path)], unreadable: [], chains: [] };
+export async function inspectArtifacts(path: string, context: InspectContext = {}): Promise<InspectResult> {
+  if (context.isFile ?? (await isFileAt(path)))
+    return { artifacts: [await summaryOf(path)], unreadable: [], chains: [] };
   const { artifacts, unreadable } = await readCatalogue(path, context.signal);
   return { artifacts, unreadable, chains: overviewOf(artifacts) };
 }
@@ -40,9 +46,9 @@ export function overviewOf(artifacts: readonly ArtifactSummary[]): ChainOverview
 export async function inspectLatestChain(
   path: string,
   database: string | undefined,
-  context: OperationContext = {},
+  context: InspectContext = {},
 ): Promise<ArtifactSummary[]> {
-  const given = (await isFileAt(path)) ? await summaryOf(path) : undefined;
+  const given = (context.isFile ?? (await isFileAt(path))) ? await summaryOf(path) : undefined;
   const { artifacts } = await readCatalogue(given === undefined ? path : dirname(path), context.signal);
   const wanted = given?.database ?? database;
   if (wanted === undefined) {

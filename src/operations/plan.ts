@@ -61,8 +61,9 @@ async function prove(chain: Chain, request: ChainRequest): Promise<ProvenChain> 
 }
 
 async function findChains(request: ChainRequest): Promise<{ group: ArtifactGroup; chains: Chain[] }> {
-  if (await isFileAt(request.artifactPath)) return chainsOfFile(request);
-  const catalogue = await readCatalogue(request.artifactPath, request.signal);
+  const isFolder = request.catalogue !== undefined || !(await isFileAt(request.artifactPath));
+  if (!isFolder) return chainsOfFile(request);
+  const catalogue = request.catalogue ?? (await readCatalogue(request.artifactPath, request.signal));
   const groups = groupsToChooseFrom(catalogue, request);
   if (request.until === undefined) refuseNewerUnreadable(catalogue, groups[0]!);
   let firstError: unknown;
@@ -92,7 +93,12 @@ async function chainsOfFile(request: ChainRequest): Promise<{ group: ArtifactGro
     return { group: groupArtifacts([artifact])[0]!, chains: [chain] };
   }
   const others =
-    among === undefined ? readCatalogue(dirname(artifactPath), signal) : catalogueOf(among, signal);
+    among === undefined
+      ? readCatalogue(dirname(artifactPath), signal)
+      : catalogueOf(
+          among.map((path) => ({ path })),
+          signal,
+        );
   const artifacts = (await others).artifacts.filter(({ path }) => path !== artifact.path);
   const group = groupArtifacts([artifact, ...artifacts]).find((candidate) =>
     candidate.artifacts.includes(artifact),
@@ -205,7 +211,7 @@ async function kernelVersionOfFull(path: string, request: ChainRequest): Promise
 }
 
 /** One database of those that paths hold, as a request for its chain. */
-export interface DatabaseSource extends Pick<ChainRequest, 'artifactPath' | 'among'> {
+export interface DatabaseSource extends Pick<ChainRequest, 'artifactPath' | 'among' | 'catalogue'> {
   readonly database: string;
 }
 
@@ -224,9 +230,9 @@ export async function databasesOf(
       artifactPath: first,
       ...(sourceDatabase && { sourceDatabase }),
     });
-    return [{ database: group!.database, artifactPath: first }];
+    return [{ database: group!.database, artifactPath: first, catalogue }];
   }
-  const artifacts = await Promise.all(paths.map(summaryOf));
+  const artifacts = await Promise.all(paths.map((path) => summaryOf(path)));
   const names = new Set(artifacts.map(({ database }) => database.toLowerCase()));
   return [...names].map((name) => {
     const own = artifacts.filter(({ database }) => database.toLowerCase() === name).toSorted(newestFirst);

@@ -124,6 +124,8 @@ export interface ChainRequest extends OperationContext {
   readonly artifactPath: string;
   /** Artifacts that the chain is to be found among, instead of all in the folder of `artifactPath`. */
   readonly among?: readonly string[];
+  /** What the folder `artifactPath` holds, where it was read already: each reading of a store costs two requests a file. */
+  readonly catalogue?: Catalogue;
   /** Which database, when the folder holds several. */
   readonly sourceDatabase?: string;
   /** The first transaction, or the moment, that is not to be restored any more. */

@@ -11,7 +11,7 @@ import { openForReading, type ReadableFile, readFolder, syncDirectory } from './
 import { isStoreUrl, parseStoreUrl } from './objects/address.ts';
 import { openObjectStore } from './objects/open.ts';
 import type { StoreSettings } from './objects/settings.ts';
-import type { ObjectAttributes, ObjectStore } from './objects/store.ts';
+import type { ObjectAttributes, ObjectFacts, ObjectStore } from './objects/store.ts';
 
 export { isStoreUrl };
 
@@ -65,8 +65,18 @@ export function resolvePath(given: string): string {
   return isStoreUrl(given) ? given.replace(/\/+$/, '') : path.resolve(given);
 }
 
-export async function openPath(file: string): Promise<ReadableFile> {
-  return isStoreUrl(file) ? openObject(file) : openForReading(file);
+/** What a store says of an object in its listing; on this machine there is nothing like it. */
+export type ListedFacts = Pick<ObjectFacts, 'bytes' | 'tag'>;
+
+/** A file of a folder. */
+export interface ListedFile {
+  readonly path: string;
+  readonly facts?: ListedFacts;
+}
+
+/** @param facts of a listing: they spare a request for each file of a folder that is opened */
+export async function openPath(file: string, facts?: ListedFacts): Promise<ReadableFile> {
+  return isStoreUrl(file) ? openObject(file, facts) : openForReading(file);
 }
 
 /** The store of its folder, and its key there. */
@@ -74,9 +84,9 @@ async function objectAt(url: string): Promise<{ store: ObjectStore; key: string 
   return { store: await storeOf(path.posix.dirname(url)), key: path.posix.basename(url) };
 }
 
-async function openObject(url: string): Promise<ReadableFile> {
+async function openObject(url: string, listed: ListedFacts | undefined): Promise<ReadableFile> {
   const { store, key } = await objectAt(url);
-  const facts = await store.stat(key);
+  const facts = listed ?? (await store.stat(key));
   if (facts === undefined) throw new GraphkeepError('GK_NOT_FOUND', `there is no ${url}`);
   const { bytes, tag } = facts;
   return {
@@ -91,14 +101,17 @@ async function openObject(url: string): Promise<ReadableFile> {
   };
 }
 
-/** Names of the files in a folder, not of those in folders below it. @throws GK_NOT_FOUND, GK_NO_PERMISSION, … */
-export async function filesIn(folder: string): Promise<string[]> {
+/** The files in a folder, not those in folders below it. @throws GK_NOT_FOUND, GK_NO_PERMISSION, … */
+export async function filesIn(folder: string): Promise<ListedFile[]> {
   if (!isStoreUrl(folder)) {
-    return (await readFolder(folder)).filter((entry) => entry.isFile()).map((entry) => entry.name);
+    const entries = await readFolder(folder);
+    return entries.filter((entry) => entry.isFile()).map(({ name }) => ({ path: joinPath(folder, name) }));
   }
-  const names: string[] = [];
-  for await (const { key } of (await storeOf(folder)).list('')) if (!key.includes('/')) names.push(key);
-  return names;
+  const files: ListedFile[] = [];
+  for await (const { key, bytes, tag } of (await storeOf(folder)).list('')) {
+    if (!key.includes('/')) files.push({ path: joinPath(folder, key), facts: { bytes, tag } });
+  }
+  return files;
 }
 
 /** Whether anything has this name. */

@@ -71,6 +71,8 @@ export async function startAzurite(): Promise<RunningStore | { skip: string }> {
     wrongCredentials: at(directUrl, WRONG_KEY),
     secrets: [ACCOUNT_KEY],
     wrongSecrets: [WRONG_KEY],
+    cliOptions: [`--azure-endpoint=${direct}`],
+    environment: { AZURE_STORAGE_KEY: ACCOUNT_KEY },
     at: (url) => at(url, ACCOUNT_KEY),
     slowDown: { status: 503, body: SLOW_DOWN },
     stop,

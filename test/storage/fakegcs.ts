@@ -57,6 +57,9 @@ export async function startFakeGcs(): Promise<RunningGoogle | { skip: string }> 
     wrongCredentials: { google: { endpoint: gate.url, anonymous: true } },
     secrets: [tokens.token],
     wrongSecrets: [POD_TOKEN],
+    // Past the gate: a command line sends no token over plain HTTP.
+    cliOptions: [`--gcs-endpoint=${serverUrl}`],
+    environment: {},
     at,
     slowDown: { status: 429, body: SLOW_DOWN },
     stop: async () => {

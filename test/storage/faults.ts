@@ -50,6 +50,9 @@ export class FaultProxy {
   /** Asked before a request goes on; what it gives is answered instead. */
   onForward: (request: SeenRequest) => Promise<Fault | undefined> = async () => undefined;
 
+  /** What an answer that comes from the store says besides. */
+  moreHeaders: (request: SeenRequest) => Record<string, string> = () => ({});
+
   private constructor(server: Server, target: URL) {
     this.#server = server;
     this.#target = target;
@@ -110,10 +113,15 @@ export class FaultProxy {
   ): Promise<void> {
     const instead = await this.onForward(seen);
     if (instead?.kind === 'answer') answer(incoming, response, instead);
-    else this.#forward(incoming, response, fault);
+    else this.#forward(seen, incoming, response, fault);
   }
 
-  #forward(incoming: IncomingMessage, response: ServerResponse, fault: Fault | undefined): void {
+  #forward(
+    seen: SeenRequest,
+    incoming: IncomingMessage,
+    response: ServerResponse,
+    fault: Fault | undefined,
+  ): void {
     const { expect: _, ...headers } = incoming.headers;
     const outgoing = forward({
       host: this.#target.hostname,
@@ -130,7 +138,8 @@ export class FaultProxy {
         answer.on('end', () => incoming.socket.destroy());
         return;
       }
-      response.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
+      const more = Object.entries(this.moreHeaders(seen)).flat();
+      response.writeHead(answer.statusCode ?? 502, [...answer.rawHeaders, ...more]);
       if (fault?.kind !== 'torn') {
         answer.pipe(response);
         return;

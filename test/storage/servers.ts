@@ -22,6 +22,9 @@ export interface RunningStore {
   /** What no message may repeat. */
   readonly secrets: readonly string[];
   readonly wrongSecrets: readonly string[];
+  /** How a command line reaches the server itself: options, and variables with the credentials. */
+  readonly cliOptions: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
   /** The settings for this endpoint instead. */
   at(endpoint: string): StoreSettings;
   /** How such a store says "slow down". */

@@ -49,3 +49,20 @@ export function partOf(upload: Upload, number: number, bytes = upload.partBytes)
 
 export const ABSENT = { ifAbsent: true } as const;
 export const OVER = { ifAbsent: false } as const;
+
+/** Runs `work` with these variables, which the SDKs of the clouds read from the process. */
+export async function withEnvironment<Result>(
+  variables: Readonly<Record<string, string>>,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const before = Object.keys(variables).map((name) => [name, process.env[name]] as const);
+  Object.assign(process.env, variables);
+  try {
+    return await work();
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  }
+}

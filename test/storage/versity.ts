@@ -35,6 +35,8 @@ export async function startVersity(): Promise<RunningStore | { skip: string }> {
     },
     secrets: [SECRET_KEY],
     wrongSecrets: [WRONG_SECRET_KEY],
+    cliOptions: [`--s3-endpoint=${endpoint}`],
+    environment: { AWS_ACCESS_KEY_ID: ACCESS_KEY, AWS_SECRET_ACCESS_KEY: SECRET_KEY },
     at: (url) => ({ s3: { endpoint: url, credentials } }),
     slowDown: { status: 503, body: SLOW_DOWN },
     stop,

@@ -9,6 +9,7 @@ import { GraphkeepError } from '../../errors.ts';
 import { OBJECT_SDK_DELAY_MS_MAX, OBJECT_SDK_TRIES, RETRY_DELAY_MS_MIN } from '../../limits.ts';
 import type { StoreAddress } from './address.ts';
 import { type StoreAgents, storeAgents } from './agents.ts';
+import { readAccountFile } from './azureaccountfile.ts';
 import { checkEndpoint } from './endpoint.ts';
 import { type Scrub, scrubber } from './secrets.ts';
 import type { AzureSettings, StoreSettings } from './settings.ts';
@@ -21,14 +22,22 @@ export interface AzureConnection {
 }
 
 const SUFFIX = 'blob.core.windows.net';
+/** By who signs in there. */
+const SUFFIXES: readonly (readonly [authority: string, suffix: string])[] = [
+  ['login.microsoftonline.com', SUFFIX],
+  ['login.microsoftonline.us', 'blob.core.usgovcloudapi.net'],
+  ['login.chinacloudapi.cn', 'blob.core.chinacloudapi.cn'],
+  ['login.partner.microsoftonline.cn', 'blob.core.chinacloudapi.cn'],
+];
 const EXAMPLE = 'https://myaccount.blob.core.windows.net';
 
 /** @throws GK_CONFIG, GK_NOT_FOUND */
 export async function connectAzure(address: StoreAddress, settings: StoreSettings): Promise<AzureConnection> {
-  const azure = withEnvironment(settings.azure ?? {});
+  const azure = await withEnvironment(settings.azure ?? {}, accountName(address.account));
   const scrub = scrubber([
     azure.accountKey,
     azure.connectionString,
+    azure.application?.clientSecret,
     ...secretsOf(azure.connectionString ?? ''),
     ...secretsOf(azure.sasToken ?? ''),
   ]);
@@ -47,14 +56,18 @@ export async function connectAzure(address: StoreAddress, settings: StoreSetting
   return { container: service.getContainerClient(address.bucket), agents, scrub };
 }
 
-/** Variables as the command line of Azure (az) has them; one that is given here wins over all of them. */
-function withEnvironment(azure: AzureSettings): AzureSettings {
-  const { connectionString, accountKey, sasToken } = azure;
-  if ([connectionString, accountKey, sasToken].some((secret) => secret !== undefined)) return azure;
+/** Variables as the command line of Azure (az) has them, and a file; one that is given here wins over all of them. */
+async function withEnvironment(azure: AzureSettings, account: string): Promise<AzureSettings> {
+  const { connectionString, accountKey, sasToken, application } = azure;
+  if ([connectionString, accountKey, sasToken, application].some((secret) => secret !== undefined))
+    return azure;
   const { AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN } = process.env;
+  const { AZURE_STORAGE_ACCOUNT_FILE } = process.env;
   if (AZURE_STORAGE_CONNECTION_STRING) return { ...azure, connectionString: AZURE_STORAGE_CONNECTION_STRING };
   if (AZURE_STORAGE_KEY) return { ...azure, accountKey: AZURE_STORAGE_KEY };
-  return AZURE_STORAGE_SAS_TOKEN ? { ...azure, sasToken: AZURE_STORAGE_SAS_TOKEN } : azure;
+  if (AZURE_STORAGE_SAS_TOKEN) return { ...azure, sasToken: AZURE_STORAGE_SAS_TOKEN };
+  if (!AZURE_STORAGE_ACCOUNT_FILE) return azure;
+  return { ...azure, ...(await readAccountFile(AZURE_STORAGE_ACCOUNT_FILE, account)) };
 }
 
 function secretsOf(text: string): string[] {
@@ -68,8 +81,27 @@ function secretsOf(text: string): string[] {
 function accountUrl({ account }: StoreAddress, azure: AzureSettings): URL {
   if (azure.endpoint !== undefined) return new URL(checkEndpoint(azure.endpoint, EXAMPLE));
   const name = accountName(account);
-  const host = account.startsWith(`${name}.blob.`) ? account : `${name}.${azure.endpointSuffix || SUFFIX}`;
-  return new URL(`https://${host}`);
+  if (account.startsWith(`${name}.blob.`)) return new URL(`https://${account}`);
+  const suffix = azure.endpointSuffix?.replace(/^\./, '') || suffixOfAuthority();
+  if (!/^[a-z0-9][a-z0-9.-]*$/i.test(suffix))
+    throw notA('endpoint suffix', `it is a host name such as ${SUFFIX}`);
+  return new URL(`https://${name}.${suffix}`);
+}
+
+/** Who signs in at another Azure cloud has its storage there as well. */
+function suffixOfAuthority(): string {
+  return SUFFIXES.find(([host]) => host === authorityHost())?.[1] ?? SUFFIX;
+}
+
+/** The library would ask Azure itself who that is, which a cloud that is cut off cannot. */
+function isPrivateAuthority(): boolean {
+  const host = authorityHost();
+  return host !== undefined && SUFFIXES.every(([known]) => known !== host);
+}
+
+function authorityHost(): string | undefined {
+  const authority = process.env.AZURE_AUTHORITY_HOST;
+  return authority ? authority.replace(/^https:\/\//, '').replace(/\/.*$/, '') : undefined;
 }
 
 function accountName(account: string): string {
@@ -108,8 +140,14 @@ async function serviceOf(
     if (!/(^|&)sig=/.test(token) || /[\s#]/.test(token)) throw notA('token (SAS)', 'it has a sig= in it');
     return service(sdk.newPipeline(new sdk.AnonymousCredential(), options), `?${token}`);
   }
-  const { DefaultAzureCredential } = await import('@azure/identity');
-  return service(sdk.newPipeline(new DefaultAzureCredential(), options));
+  const { ClientSecretCredential, DefaultAzureCredential } = await import('@azure/identity');
+  const signIn = { disableInstanceDiscovery: isPrivateAuthority() };
+  if (azure.application === undefined)
+    return service(sdk.newPipeline(new DefaultAzureCredential(signIn), options));
+  const { tenantId, clientId, clientSecret } = azure.application;
+  return service(
+    sdk.newPipeline(new ClientSecretCredential(tenantId, clientId, clientSecret, signIn), options),
+  );
 }
 
 function fromConnectionString(

@@ -15,7 +15,8 @@ import { scrubber } from './secrets.ts';
 import type { GoogleSettings, StoreSettings } from './settings.ts';
 import type { ObjectAttributes } from './store.ts';
 
-const ENDPOINT = 'https://storage.googleapis.com';
+const UNIVERSE = 'googleapis.com';
+const EXAMPLE = `https://storage.${UNIVERSE}`;
 const SCOPE = 'https://www.googleapis.com/auth/devstorage.read_write';
 const BOUNDARY_BYTES = 16;
 const TOKENS_KNOWN_MAX = 24;
@@ -35,16 +36,20 @@ export interface GoogleRefusal extends Error {
   readonly reason: string;
 }
 
+/** Who we are, and where the store is that knows us. */
+interface GoogleIdentity {
+  readonly endpoint: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 export class GoogleConnection {
   readonly #tokens = new Set<string>();
-  readonly #endpoint: URL;
   readonly #agents: StoreAgents;
-  readonly #headers: () => Promise<Record<string, string>>;
+  readonly #identify: () => Promise<GoogleIdentity>;
 
-  constructor(endpoint: string, agents: StoreAgents, headers: () => Promise<Record<string, string>>) {
-    this.#endpoint = new URL(endpoint);
+  constructor(agents: StoreAgents, identify: () => Promise<GoogleIdentity>) {
     this.#agents = agents;
-    this.#headers = headers;
+    this.#identify = identify;
   }
 
   /** Knows the tokens of this connection, which come while it is used. */
@@ -52,19 +57,19 @@ export class GoogleConnection {
     return scrubber([...this.#tokens])(text);
   }
 
-  async #identity(): Promise<Record<string, string>> {
-    const headers = await this.#headers();
-    const token = /^Bearer (.+)$/.exec(headers.authorization ?? '')?.[1];
+  async #identity(): Promise<GoogleIdentity> {
+    const identity = await this.#identify();
+    const token = /^Bearer (.+)$/.exec(identity.headers.authorization ?? '')?.[1];
     // One an hour; those of yesterday are worth nothing any more.
     if (this.#tokens.size >= TOKENS_KNOWN_MAX) this.#tokens.clear();
     if (token !== undefined) this.#tokens.add(token);
-    return headers;
+    return identity;
   }
 
   /** The answer with its body still to come. @throws GoogleRefusal, what the network or the credentials say */
   async open(asked: GoogleRequest, signal: AbortSignal | undefined): Promise<IncomingMessage> {
     const identity = await this.#identity();
-    const url = new URL(asked.path, this.#endpoint);
+    const url = new URL(asked.path, identity.endpoint);
     for (const [name, value] of Object.entries(asked.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, value);
     }
@@ -75,7 +80,7 @@ export class GoogleConnection {
       method: asked.method,
       agent: isTls ? this.#agents.https : this.#agents.http,
       headers: {
-        ...identity,
+        ...identity.headers,
         ...asked.headers,
         ...(asked.method === 'POST' ? { 'content-length': String(length) } : {}),
       },
@@ -156,26 +161,38 @@ export async function connectGoogle(settings: StoreSettings): Promise<GoogleConn
   const google = settings.google ?? {};
   const emulator = google.endpoint === undefined ? process.env.STORAGE_EMULATOR_HOST : undefined;
   const named = google.endpoint || (emulator && withScheme(emulator)) || undefined;
-  const endpoint = named === undefined ? ENDPOINT : checkEndpoint(named, ENDPOINT);
+  const endpoint = named === undefined ? undefined : checkEndpoint(named, EXAMPLE);
   const isAnonymous = google.anonymous === true || (emulator !== undefined && emulator !== '');
   const agents = await storeAgents(settings);
-  const headers = isAnonymous ? async () => ({}) : await identityOf(google);
-  return new GoogleConnection(endpoint, agents, headers);
+  const anonymous = { endpoint: endpoint ?? EXAMPLE, headers: {} };
+  return new GoogleConnection(
+    agents,
+    isAnonymous ? async () => anonymous : await identityOf(google, endpoint),
+  );
 }
 
 function withScheme(host: string): string {
   return /^https?:/.test(host) ? host : `http://${host}`;
 }
 
-async function identityOf(google: GoogleSettings): Promise<() => Promise<Record<string, string>>> {
+/** A cloud of Google's make that is not Google's has a universe of its own; its credentials say which. */
+async function identityOf(
+  { projectId }: GoogleSettings,
+  endpoint: string | undefined,
+): Promise<() => Promise<GoogleIdentity>> {
   const { GoogleAuth } = await import('google-auth-library');
-  const authClient = new GoogleAuth({
-    scopes: [SCOPE],
-    ...(google.projectId === undefined ? {} : { projectId: google.projectId }),
-  });
+  const universeDomain = process.env.GOOGLE_CLOUD_UNIVERSE_DOMAIN;
+  const auth = new GoogleAuth({ scopes: [SCOPE], ...(universeDomain ? { universeDomain } : {}) });
   return async () => {
     try {
-      return Object.fromEntries(await authClient.getRequestHeaders());
+      const client = await auth.getClient();
+      return {
+        endpoint: endpoint ?? `https://storage.${client.universeDomain}`,
+        headers: {
+          ...Object.fromEntries(await client.getRequestHeaders()),
+          ...(projectId === undefined ? {} : { 'x-goog-user-project': projectId }),
+        },
+      };
     } catch (error) {
       // Told apart from what the store itself refuses.
       throw Object.assign(new Error('no credentials', { cause: error }), {

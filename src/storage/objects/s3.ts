@@ -11,7 +11,14 @@ import { type Doing, notAStore } from './failures.ts';
 import { keyBelow, Pages } from './listing.ts';
 import { Persistence, type Tell } from './persistence.ts';
 import { abortable, beginsAt, checkPut, reading } from './requests.ts';
-import { connectS3, crc32Text, type S3Connection, s3Attributes } from './s3client.ts';
+import {
+  connectS3,
+  crc32Text,
+  type EncryptionAnswer,
+  requireEncrypted,
+  type S3Connection,
+  s3Attributes,
+} from './s3client.ts';
 import { s3AnswerOf, tellS3 } from './s3failures.ts';
 import { beginS3Upload } from './s3upload.ts';
 import type { StoreSettings } from './settings.ts';
@@ -174,12 +181,22 @@ export class S3Store implements ObjectStore {
       ...(options.ifAbsent ? { IfNoneMatch: '*' } : {}),
     });
     const send = async (): Promise<void> => {
-      const { ETag } = await client.send(command, abortable(options.signal));
-      if (ETag === undefined) throw notAStore(this.url, `write ${key}`);
+      const answer = await client.send(command, abortable(options.signal));
+      if (answer.ETag === undefined) throw notAStore(this.url, `write ${key}`);
+      await this.#keepOnlyEncrypted(key, options, answer);
     };
     return this.#run({ what: `write ${this.url}${key}` }, options.signal, () =>
       this.settle(key, mark, options.ifAbsent, send, options.signal),
     );
+  }
+
+  async #keepOnlyEncrypted(key: string, options: PutOptions, answer: EncryptionAnswer): Promise<void> {
+    try {
+      requireEncrypted(options, this.connection.customerKey, answer);
+    } catch (error) {
+      await this.remove(key).catch(() => undefined);
+      throw error;
+    }
   }
 
   /** What a write of a whole object and the begin of an upload have in common. */

@@ -10,7 +10,7 @@ import {
   OBJECT_SILENCE_MS_MAX,
 } from '../../limits.ts';
 import { type StoreAgents, storeAgents } from './agents.ts';
-import { checkEndpoint } from './endpoint.ts';
+import { checkEndpoint, isOpenToOthers } from './endpoint.ts';
 import { type Scrub, scrubber } from './secrets.ts';
 import type { S3Settings, StoreSettings } from './settings.ts';
 import type { ObjectAttributes } from './store.ts';
@@ -40,6 +40,15 @@ export async function connectS3(settings: StoreSettings): Promise<S3Connection> 
   const s3 = settings.s3 ?? {};
   const customerKey = customerKeyFields(s3.customerKey);
   const endpoint = endpointOf(s3);
+  if (s3.customerKey !== undefined && endpoint !== undefined && isOpenToOthers(endpoint)) {
+    throw new GraphkeepError(
+      'GK_CONFIG',
+      "a key of one's own (SSE-C) goes with every request: not over http://",
+      {
+        hint: 'use the https:// endpoint of the store',
+      },
+    );
+  }
   const [sdk, agents] = await Promise.all([import('@aws-sdk/client-s3'), storeAgents(settings)]);
   const region = s3.region ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION;
   const configuration: S3ClientConfig = {
@@ -151,6 +160,31 @@ function encryptionFields({ encryption }: ObjectAttributes): S3AttributeFields {
   }
   const { keyId } = encryption;
   return { ServerSideEncryption: 'aws:kms', ...(keyId === undefined ? {} : { SSEKMSKeyId: keyId }) };
+}
+
+/** What an answer to a write says of the encryption. */
+export interface EncryptionAnswer {
+  readonly ServerSideEncryption?: string | undefined;
+  readonly SSECustomerAlgorithm?: string | undefined;
+}
+
+/**
+ * A store that does not know the headers of an encryption takes the object all the same, and keeps it as it is. AWS says in
+ * the answer what it did. @throws GK_UNSUPPORTED
+ */
+export function requireEncrypted(
+  { encryption }: ObjectAttributes,
+  customerKey: CustomerKeyFields,
+  answer: EncryptionAnswer,
+): void {
+  const isByCustomer = customerKey.SSECustomerKey !== undefined;
+  const isDone = isByCustomer
+    ? answer.SSECustomerAlgorithm !== undefined
+    : encryption === undefined || answer.ServerSideEncryption !== undefined;
+  if (isDone) return;
+  throw new GraphkeepError('GK_UNSUPPORTED', 'the store does not say that it encrypts as it was asked to', {
+    hint: 'it may not know this kind of encryption; leave out --server-side-encryption',
+  });
 }
 
 /** As the header has it: big-endian, in base64. */

@@ -6,7 +6,7 @@ import { Flights } from './flights.ts';
 import { choosePartBytes, PartTable } from './parts.ts';
 import { abortable, checkWhole } from './requests.ts';
 import type { S3Store } from './s3.ts';
-import { crc32Text } from './s3client.ts';
+import { crc32Text, requireEncrypted } from './s3client.ts';
 import type { Upload, UploadOptions } from './store.ts';
 
 export async function beginS3Upload(
@@ -22,13 +22,21 @@ export async function beginS3Upload(
     ...store.written(key, mark, options),
     ...(hasChecksums ? { ChecksumAlgorithm: 'CRC32' } : {}),
   });
-  const { UploadId } = await store.persistence.run(
+  const answer = await store.persistence.run(
     () => client.send(command, abortable(options.signal)),
     store.tell({ what: `begin the upload of ${store.url}${key}` }),
     options.signal,
   );
+  const { UploadId } = answer;
   if (UploadId === undefined) throw notAStore(store.url, `begin the upload of ${key}`);
-  return new S3Upload(store, key, mark, UploadId, partBytes, hasChecksums, options);
+  const upload = new S3Upload(store, key, mark, UploadId, partBytes, hasChecksums, options);
+  try {
+    requireEncrypted(options, store.connection.customerKey, answer);
+  } catch (error) {
+    await upload.abort();
+    throw error;
+  }
+  return upload;
 }
 
 class S3Upload implements Upload {

@@ -46,20 +46,30 @@ export interface S3Credentials {
   readonly sessionToken?: string;
 }
 
-/** The first of connection string, account key, token (SAS); else the default chain of Azure. */
+/** The first of connection string, account key, token (SAS), application; else the default chain of Azure. */
 export interface AzureSettings {
   /** The whole URL of the account, for an emulator; without it `https://<account>.blob.core.windows.net`. */
   readonly endpoint?: string;
-  /** Instead of `blob.core.windows.net`, for another Azure cloud. */
+  /** Instead of `blob.core.windows.net`, for another Azure cloud; without it as `AZURE_AUTHORITY_HOST` says. */
   readonly endpointSuffix?: string;
   readonly connectionString?: string;
   readonly accountKey?: string;
   readonly sasToken?: string;
+  readonly application?: AzureApplication;
+}
+
+/** What Azure calls a service principal. */
+export interface AzureApplication {
+  readonly tenantId: string;
+  readonly clientId: string;
+  readonly clientSecret: string;
 }
 
 /** Who we are comes from the application default credentials: `GOOGLE_APPLICATION_CREDENTIALS`, gcloud, the machine. */
 export interface GoogleSettings {
+  /** Without it `STORAGE_EMULATOR_HOST`, then the store of the universe that the credentials are of. */
   readonly endpoint?: string;
+  /** That pays for the requests. */
   readonly projectId?: string;
   /** No credentials at all: an emulator. */
   readonly anonymous?: boolean;

@@ -23,7 +23,7 @@ const PREFER = { preferDifferentialAsParent: true };
 const nameOf = ({ artifactPath }: BackupResult): string => basename(artifactPath);
 
 async function assertLeft(scene: ChainScene, expected: readonly BackupResult[]): Promise<void> {
-  const left = (await listArtifactFiles(scene.target)).map((path) => basename(path));
+  const left = (await listArtifactFiles(scene.target)).map(({ path }) => basename(path));
   assert.deepEqual(left.sort(), expected.map(nameOf).sort());
 }
 
