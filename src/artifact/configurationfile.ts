@@ -20,9 +20,10 @@ import {
 import { FormatError } from '../formats/formaterror.ts';
 import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding } from '../formats/tar.ts';
 import { CONFIGURATION_COPY_BYTES, CONFIGURATION_MANIFEST_BYTES_MAX } from '../limits.ts';
-import { openForReading, type ReadableFile, writeFully } from '../storage/local.ts';
+import { type ReadableFile, writeFully } from '../storage/local.ts';
 import { readRange } from './bytes.ts';
 import { corruptOnFormatError } from './reader.ts';
+import { openContent } from './sealedfile.ts';
 
 /** A member and its content; `read` must fill the whole target. */
 export interface ConfigurationSource {
@@ -83,9 +84,9 @@ export class ConfigurationArtifact {
     this.#layout = layout;
   }
 
-  /** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND */
+  /** @throws GK_ARTIFACT_CORRUPT, GK_KEY_MISSING, GK_NOT_FOUND */
   static async open(path: string): Promise<ConfigurationArtifact> {
-    const file = await openForReading(path);
+    const file = await corruptOnFormatError(path, () => openContent(path));
     try {
       return await corruptOnFormatError(path, async () => {
         const manifestBytes = await readManifestBytes(file);

@@ -4,12 +4,14 @@
  */
 import { memberBytesOf } from '../artifact/members.ts';
 import { hasMetadataScript } from '../artifact/metadata.ts';
-import { type Artifact, openArtifact } from '../artifact/reader.ts';
+import { type Artifact, corruptOnFormatError, openArtifact } from '../artifact/reader.ts';
+import { readClearHeader } from '../artifact/sealedfile.ts';
 import { type ErrorCode, GraphkeepError, throwIfAborted } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
 import { storeIdHash } from '../formats/storeid.ts';
 import { ARTIFACTS_OPENING_MAX } from '../limits.ts';
 import { filesIn, joinPath } from '../storage/places.ts';
+import { parseClearHeader } from './clearheader.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from './summary.ts';
 
 const ARTIFACT_SUFFIX = '.backup';
@@ -27,20 +29,34 @@ export interface Catalogue {
   readonly unreadable: readonly UnreadableArtifact[];
 }
 
+/**
+ * Whether artifacts count that no key opens, by what they say in the clear. Only for those who do no harm with what is not
+ * true: nothing is removed or restored on the word of a file.
+ */
+export type SealedOnes = 'withSealed' | 'opened';
+
 /** Summaries of the artifacts of a folder. A file that is none is reported beside them, not thrown. */
-export async function readCatalogue(directory: string, signal?: AbortSignal): Promise<Catalogue> {
-  return catalogueOf(await listArtifactFiles(directory), signal);
+export async function readCatalogue(
+  directory: string,
+  signal?: AbortSignal,
+  sealed: SealedOnes = 'opened',
+): Promise<Catalogue> {
+  return catalogueOf(await listArtifactFiles(directory), signal, sealed);
 }
 
 /** The same for files by their paths. */
-export async function catalogueOf(paths: readonly string[], signal?: AbortSignal): Promise<Catalogue> {
+export async function catalogueOf(
+  paths: readonly string[],
+  signal?: AbortSignal,
+  sealed: SealedOnes = 'opened',
+): Promise<Catalogue> {
   const artifacts: ArtifactSummary[] = [];
   const unreadable: UnreadableArtifact[] = [];
   const readAll = async (queue: Iterator<string>): Promise<void> => {
     for (let next = queue.next(); next.done !== true; next = queue.next()) {
       throwIfAborted(signal);
       try {
-        artifacts.push(await summaryOf(next.value));
+        artifacts.push(await summaryOf(next.value, sealed));
       } catch (error) {
         if (!(error instanceof GraphkeepError)) throw error;
         unreadable.push({ path: next.value, code: error.code, message: error.message });
@@ -62,18 +78,43 @@ export async function listArtifactFiles(directory: string): Promise<string[]> {
     .map((name) => joinPath(directory, name));
 }
 
-/** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND, GK_UNSUPPORTED */
-export async function summaryOf(path: string): Promise<ArtifactSummary> {
-  const artifact = await openArtifact(path);
-  await artifact.file.close();
-  return describeArtifact(artifact);
+/** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND, GK_KEY_MISSING, GK_UNSUPPORTED */
+export async function summaryOf(path: string, sealed: SealedOnes = 'opened'): Promise<ArtifactSummary> {
+  try {
+    const artifact = await openArtifact(path);
+    await artifact.file.close();
+    return describeArtifact(artifact);
+  } catch (error) {
+    const isSealed = error instanceof GraphkeepError && error.code === 'GK_KEY_MISSING';
+    const summary = isSealed && sealed === 'withSealed' ? await summaryOfSealed(path) : undefined;
+    if (summary === undefined) throw error;
+    return summary;
+  }
+}
+
+function summaryOfSealed(path: string): Promise<ArtifactSummary | undefined> {
+  return corruptOnFormatError(path, async () => {
+    const clear = await readClearHeader(path);
+    return clear && parseClearHeader(clear.body, { path, bytes: clear.bytes });
+  });
 }
 
 export function describeArtifact(artifact: Artifact): ArtifactSummary {
-  const { descriptor, index, file, container } = artifact;
+  const { file, container } = artifact;
+  const { path, bytes, sealedBytes } = file;
   return {
-    path: file.path,
-    bytes: file.bytes,
+    ...summarize({ path, bytes: sealedBytes ?? bytes, container: container.magic }, artifact),
+    ...(sealedBytes === undefined ? {} : { encrypted: 'opened' }),
+  };
+}
+
+/** The same of what is just being written. */
+export function summarize(
+  place: Pick<ArtifactSummary, 'path' | 'bytes' | 'container'>,
+  { descriptor, index }: Pick<Artifact, 'descriptor' | 'index'>,
+): ArtifactSummary {
+  return {
+    ...place,
     database: descriptor.databaseName,
     databaseId: formatUuid(descriptor.databaseUuid),
     time: timeOf(descriptor.timeSeconds * 1000n),
@@ -84,7 +125,6 @@ export function describeArtifact(artifact: Artifact): ArtifactSummary {
     highestTransaction: descriptor.highestAppendIndex,
     storeIdHash: storeIdHash(descriptor.storeId),
     storeKey: storeKeyOf(descriptor.storeId),
-    container: container.magic,
     indexed: index !== undefined,
     ...(hasMetadataScript(descriptor) ? { hasMetadata: true } : {}),
     ...(index === undefined ? {} : indexFacts(index)),

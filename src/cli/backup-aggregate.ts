@@ -7,6 +7,7 @@ import type { StockNeo4j } from '../neo4j/stock.ts';
 import type { AggregateResult, ChainRequest } from '../operations/types.ts';
 import { resolvePath } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
+import { addEncryptionOptions } from './encryptionoptions.ts';
 import {
   addCommonOptions,
   booleanOption,
@@ -83,6 +84,7 @@ function addAggregate(command: Command, name: string, context: CliContext, outco
     );
   addStoreOptions(command, context);
   addAttributeOptions(command);
+  addEncryptionOptions(command, context);
   addCommonOptions(command).addHelpText('after', examplesOf(name));
   command.action(async (database: string | undefined, options: AggregateCommandOptions) => {
     outcome.exitStatus = await runAggregate(database, options, context);

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { detailsOf } from './backupconfiguration.ts';
 import type { CliContext, CommandOutcome } from './context.ts';
 import { addBackupOptions, type BackedUp, type BackupCommandOptions, runBackup } from './database-backup.ts';
+import { addEncryptionOptions } from './encryptionoptions.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
 
 const EXAMPLES = `
@@ -26,6 +27,7 @@ export function addDbmsBackup(parent: Command, context: CliContext, outcome: Com
     .description(
       'Backs up every database of a Neo4j while it runs, and all that a new machine needs besides.',
     );
+  addEncryptionOptions(command, context);
   addBackupOptions(command, { wholeDbms: true }).addHelpText('after', EXAMPLES);
   command.action(async (options: BackupCommandOptions) => {
     const all = { ...options, includeConfiguration: true };

@@ -5,12 +5,16 @@
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { encryptsArtifacts, writesClearHeader } from '../artifact/encryption.ts';
 import { withMetadataScript } from '../artifact/metadata.ts';
-import { ArtifactWriter } from '../artifact/writer.ts';
+import { SealedSink } from '../artifact/sealedsink.ts';
+import { ArtifactWriter, type IndexFacts } from '../artifact/writer.ts';
+import { summarize } from '../chain/catalogue.ts';
+import { writeClearHeader } from '../chain/clearheader.ts';
 import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
-import { STALE_PARTIAL_AGE_MS } from '../limits.ts';
+import { CLEAR_HEADER_BYTES, STALE_PARTIAL_AGE_MS } from '../limits.ts';
 import { FAILED_SUFFIX, PARTIAL_SUFFIX, Publication, readFolder } from '../storage/local.ts';
 import { type FileLock, tryLockIfPossible } from '../storage/locks.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
@@ -51,13 +55,19 @@ export interface ArtifactFileOptions extends ArtifactForm, OperationContext {
 export class ArtifactFile {
   readonly writer: ArtifactWriter;
   readonly #publication: Publication | ObjectPublication;
+  readonly #sealed: SealedSink | undefined;
   readonly #options: ArtifactFileOptions;
 
-  private constructor(publication: Publication | ObjectPublication, options: ArtifactFileOptions) {
+  private constructor(
+    publication: Publication | ObjectPublication,
+    sealed: SealedSink | undefined,
+    options: ArtifactFileOptions,
+  ) {
     this.#publication = publication;
+    this.#sealed = sealed;
     this.#options = options;
     const level = options.compress ? options.compressionLevel : undefined;
-    this.writer = new ArtifactWriter(publication, level, options.onBytes);
+    this.writer = new ArtifactWriter(sealed ?? publication, level, options.onBytes);
   }
 
   /** Runs `work`; unless it ends well, nothing stays that looks like an artifact. */
@@ -68,15 +78,26 @@ export class ArtifactFile {
     const { publication, lock } = isStoreUrl(options.targetDirectory)
       ? { publication: await beginObject(options), lock: undefined }
       : await beginFile(options.targetDirectory, `${options.database}.backup`);
-    const file = new ArtifactFile(publication, options);
+    let file: ArtifactFile | undefined;
     try {
+      file = new ArtifactFile(publication, await sealIfAsked(publication), options);
       return await work(file);
     } catch (error) {
-      await file.#abandon();
+      if (file === undefined) await publication.discard();
+      else await file.#abandon();
       throw error;
     } finally {
       lock?.release();
     }
+  }
+
+  /** Writes what comes last. */
+  async finish(descriptor: ArtifactDescriptor, facts: IndexFacts): Promise<void> {
+    const index = await this.writer.finish(descriptor, facts);
+    if (this.#sealed === undefined) return;
+    const container = this.#options.compress ? 'BZV2' : 'BTV2';
+    const summary = summarize({ path: '', bytes: 0, container }, { descriptor, index });
+    await this.#sealed.finish(writesClearHeader() ? writeClearHeader(summary) : undefined);
   }
 
   get bytes(): number {
@@ -111,6 +132,12 @@ export class ArtifactFile {
     const kept = await this.#publication.discard(keepFailed ? keepAs : undefined);
     if (kept !== undefined) listener?.notice(`the failed backup was kept as ${kept}`);
   }
+}
+
+/** The sink that encrypts, when artifacts are to be encrypted. */
+async function sealIfAsked(publication: Publication | ObjectPublication): Promise<SealedSink | undefined> {
+  if (!encryptsArtifacts()) return undefined;
+  return SealedSink.begin(publication, writesClearHeader() ? CLEAR_HEADER_BYTES : undefined);
 }
 
 /** A file under a temporary name that its writer has locked; what killed writers left of that name is gone. */

@@ -2,7 +2,9 @@
  * `database backup`: one artifact of one database, full or differential, taken while a server runs or from files at
  * rest. Decides which of the two it is, and begins anew when the server was faster.
  */
+import { encryptsArtifacts } from '../artifact/encryption.ts';
 import { readCatalogue } from '../chain/catalogue.ts';
+import type { ArtifactSummary } from '../chain/summary.ts';
 import { GraphkeepError } from '../errors.ts';
 import { type BackupSource, localSource } from '../hotcopy/source.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
@@ -62,12 +64,14 @@ interface TakenBackup {
 
 async function takeBackup(source: BackupSource, options: BackupOptions): Promise<TakenBackup> {
   if (options.type === 'FULL') return { artifact: await takeFullBackup(source, options) };
-  const { artifacts, unreadable } = await readCatalogue(options.targetDirectory, options.signal);
-  for (const { path, message } of unreadable) options.listener?.notice(`${path} is passed over: ${message}`);
+  const catalogue = await readCatalogue(options.targetDirectory, options.signal, 'withSealed');
+  for (const { path, message } of catalogue.unreadable)
+    options.listener?.notice(`${path} is passed over: ${message}`);
   const log = await source.openLog(options.signal);
   try {
-    const parent = await findParent(log, source, artifacts, options);
+    const parent = await findParent(log, source, catalogue, options);
     if ('artifact' in parent) {
+      noticeUnencrypted(parent.artifact, options);
       return {
         artifact: await takeDifferential(log, parent, source, options),
         parentPath: parent.artifact.path,
@@ -80,6 +84,12 @@ async function takeBackup(source: BackupSource, options: BackupOptions): Promise
   } finally {
     await log.close();
   }
+}
+
+/** Somebody who encrypted yesterday does most likely not mean to stop it today. */
+function noticeUnencrypted({ path, encrypted }: ArtifactSummary, { listener }: BackupOptions): void {
+  if (encrypted === undefined || encryptsArtifacts()) return;
+  listener?.notice(`${path} is encrypted, and what follows it will not be: give --encrypt-to as before`);
 }
 
 /** Asked for a differential, a full one instead may take hours and the space of a night: only if that is wanted. */

@@ -8,6 +8,8 @@ import {
   type ConfigurationContent,
   configurationBytes,
 } from '../artifact/configurationfile.ts';
+import { encryptsArtifacts } from '../artifact/encryption.ts';
+import { SealedSink } from '../artifact/sealedsink.ts';
 import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
 import { filesIn, joinPath } from '../storage/places.ts';
@@ -48,10 +50,12 @@ export async function publishConfiguration(
   await requireDirectory(targetDirectory);
   const { publication, lock } = await beginFile(targetDirectory, PARTIAL_NAME);
   try {
+    const sealed = encryptsArtifacts() ? await SealedSink.begin(publication) : undefined;
     for await (const piece of pieces) {
       throwIfAborted(signal);
-      await publication.append(piece);
+      await (sealed ?? publication).append(piece);
     }
+    await sealed?.finish();
     const manifest = await proveArtifact(publication.partialPath, signal);
     const pathOf = (time: string): string => join(targetDirectory, `${PREFIX}${time}${SUFFIX}`);
     const artifactPath = await publishUnderFreeName(publication, pathOf, Date.parse(manifest.time), signal);

@@ -20,6 +20,7 @@ import { databaseMatcher } from '../neo4j/glob.ts';
 import { acquireLease } from '../storage/lease.ts';
 import { removePath, syncFolder } from '../storage/places.ts';
 import { type Overlap, OverlapProofs } from './overlapproofs.ts';
+import { refuseAllEncrypted } from './plan.ts';
 import type { OperationContext } from './types.ts';
 import { validateArtifact } from './validate.ts';
 
@@ -178,8 +179,10 @@ function planFolder(catalogue: Catalogue, run: ExpireRun): FolderPlan {
   return { databases, unreadable };
 }
 
-function nothingFound(options: ExpireOptions, { unreadable }: Catalogue): GraphkeepError {
+function nothingFound(options: ExpireOptions, catalogue: Catalogue): GraphkeepError {
+  const { unreadable } = catalogue;
   const whose = options.database === undefined ? '' : ` of database '${options.database}'`;
+  refuseAllEncrypted(catalogue, `no artifact${whose} in ${options.directory} can be opened`);
   const files = unreadable.length === 0 ? '' : `, and ${unreadable.length} that cannot be read`;
   return new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${options.directory}${files}`);
 }

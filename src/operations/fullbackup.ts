@@ -1,11 +1,12 @@
 /** A full artifact of one database, in the order of docs/design.md: store files, then the log, then the head. */
+import { tmpdir } from 'node:os';
 import type { MemberSource } from '../artifact/membersource.ts';
 import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { writePosition } from '../formats/artifact/index.ts';
 import { databaseIdOf } from '../formats/neostore.ts';
-import type { OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
+import type { Aside, OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
 import type { Snapshot } from '../hotcopy/snapshot.ts';
 import type { BackupSource } from '../hotcopy/source.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
@@ -62,7 +63,7 @@ class FullBackup {
     for (const member of await this.#snapshot.finalMembers()) {
       await writer.addMember(this.#rate.limited(member), this.#options.signal);
     }
-    await writer.finish(this.#describe(tail, timeSeconds), this.#indexFacts(tail));
+    await file.finish(this.#describe(tail, timeSeconds), this.#indexFacts(tail));
     const artifactPath = await file.publish(timeSeconds);
     return {
       artifactPath,
@@ -83,7 +84,7 @@ class FullBackup {
 
   async #copyGroup(writer: ArtifactWriter, group: SnapshotGroup): Promise<void> {
     for (let attempt = 1; attempt <= ATOMIC_COPY_ATTEMPTS_MAX; attempt++) {
-      const open = await group.open();
+      const open = await group.open(this.#asideFor(writer));
       if (open === undefined) continue;
       const mark = await writer.mark();
       try {
@@ -98,6 +99,15 @@ class FullBackup {
     this.#options.listener?.notice(
       `${group.path} changed faster than it could be copied; Neo4j rebuilds it at the first start`,
     );
+  }
+
+  /**
+   * What is encrypted cannot be taken back, so nothing that can still change is encrypted. Not in the target folder: its disk
+   * may be the very one that is not to see the data.
+   */
+  #asideFor(writer: ArtifactWriter): Aside | undefined {
+    if (writer.canRewind) return undefined;
+    return { directory: this.#options.stagingDirectory ?? tmpdir(), signal: this.#options.signal };
   }
 
   async #copyOnce(writer: ArtifactWriter, open: OpenGroup, atOnce: boolean): Promise<boolean> {

@@ -16,8 +16,9 @@ import type { ChainOverview, InspectResult, OperationContext } from './types.ts'
  * A named file that is no artifact is an error; in a folder it is reported and the others are shown.
  */
 export async function inspectArtifacts(path: string, context: OperationContext = {}): Promise<InspectResult> {
-  if (await isFileAt(path)) return { artifacts: [await summaryOf(path)], unreadable: [], chains: [] };
-  const { artifacts, unreadable } = await readCatalogue(path, context.signal);
+  if (await isFileAt(path))
+    return { artifacts: [await summaryOf(path, 'withSealed')], unreadable: [], chains: [] };
+  const { artifacts, unreadable } = await readCatalogue(path, context.signal, 'withSealed');
   return { artifacts, unreadable, chains: overviewOf(artifacts) };
 }
 
@@ -42,8 +43,9 @@ export async function inspectLatestChain(
   database: string | undefined,
   context: OperationContext = {},
 ): Promise<ArtifactSummary[]> {
-  const given = (await isFileAt(path)) ? await summaryOf(path) : undefined;
-  const { artifacts } = await readCatalogue(given === undefined ? path : dirname(path), context.signal);
+  const given = (await isFileAt(path)) ? await summaryOf(path, 'withSealed') : undefined;
+  const folder = given === undefined ? path : dirname(path);
+  const { artifacts } = await readCatalogue(folder, context.signal, 'withSealed');
   const wanted = given?.database ?? database;
   if (wanted === undefined) {
     throw new GraphkeepError('GK_USAGE', '--latest-chain in a folder needs --database', {

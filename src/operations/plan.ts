@@ -133,7 +133,8 @@ function refuseNewerUnreadable({ unreadable }: Catalogue, group: ArtifactGroup):
   const newestTime = formatTime(newest.time ?? new Date(0));
   const lost = unreadable.find(({ path }) => (timeInName(path, group.database) ?? '') > newestTime);
   if (lost === undefined) return;
-  throw new GraphkeepError('GK_ARTIFACT_CORRUPT', `the newest artifact cannot be read: ${lost.message}`, {
+  const code = lost.code === 'GK_KEY_MISSING' ? lost.code : 'GK_ARTIFACT_CORRUPT';
+  throw new GraphkeepError(code, `the newest artifact cannot be read: ${lost.message}`, {
     hint: `to go back to what can be read, give the path ${newest.path}`,
   });
 }
@@ -167,9 +168,16 @@ function groupsToChooseFrom(catalogue: Catalogue, request: ChainRequest): Artifa
   );
   if (groups.length > 0) return groups.toSorted(byNewestTime);
   const whose = database === undefined ? '' : ` of database '${database}'`;
+  refuseAllEncrypted(catalogue, `no artifact${whose} in ${folder} can be opened`);
   throw new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${folder}`, {
     hint: 'run: graphkeep backup inspect <folder>',
   });
+}
+
+/** Where nothing is found and some files are encrypted, the key is what is missing. */
+export function refuseAllEncrypted({ unreadable }: Catalogue, message: string): void {
+  const encrypted = unreadable.find(({ code }) => code === 'GK_KEY_MISSING');
+  if (encrypted !== undefined) throw new GraphkeepError(encrypted.code, `${message}: ${encrypted.message}`);
 }
 
 function byNewestTime(left: ArtifactGroup, right: ArtifactGroup): number {
@@ -226,7 +234,7 @@ export async function databasesOf(
     });
     return [{ database: group!.database, artifactPath: first }];
   }
-  const artifacts = await Promise.all(paths.map(summaryOf));
+  const artifacts = await Promise.all(paths.map((path) => summaryOf(path)));
   const names = new Set(artifacts.map(({ database }) => database.toLowerCase()));
   return [...names].map((name) => {
     const own = artifacts.filter(({ database }) => database.toLowerCase() === name).toSorted(newestFirst);

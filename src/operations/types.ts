@@ -47,6 +47,8 @@ export interface BackupOptions extends ArtifactForm, OperationContext {
   readonly preferDifferentialAsParent?: boolean;
   /** Upper bound of the rate at which files are read; none when absent. */
   readonly rateBytesPerSecond?: number;
+  /** Where an index is copied aside before it is encrypted, one at a time; the temporary folder when absent. */
+  readonly stagingDirectory?: string;
   /** Script of users and roles that the artifact carries in its head (metadata.ts); a secret. */
   readonly metadataScript?: string;
 }
@@ -59,7 +61,7 @@ export interface FullBackupOptions extends Omit<BackupOptions, 'type'> {
 
 /** Why a full backup was taken although a differential one was allowed. `reason` is stable, `message` is for people. */
 export interface FullBecause {
-  readonly reason: 'noChain' | 'otherStore' | 'foreign' | 'chainBroken' | 'pruned' | 'diverged';
+  readonly reason: 'noChain' | 'encrypted' | 'otherStore' | 'foreign' | 'chainBroken' | 'pruned' | 'diverged';
   readonly message: string;
 }
 

@@ -13,6 +13,8 @@ import { FOLDER_ENTRIES_MAX, UNSYNCED_BYTES_MAX } from '../limits.ts';
 export interface ReadableFile {
   readonly path: string;
   readonly bytes: number;
+  /** Of an encrypted file, which is read decrypted: its length as it lies there. */
+  readonly sealedBytes?: number;
   read(target: Buffer, positionBytes: number): Promise<number>;
   close(): Promise<void>;
 }

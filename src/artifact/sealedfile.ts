@@ -1,0 +1,112 @@
+/**
+ * Files of artifacts as they are to be read: an encrypted one is decrypted by ranges, and whoever reads it does not know the
+ * difference. What age calls a file is told by its first bytes, never by its name.
+ */
+import { type AgeHeader, isAge, parseHeader, stanzaBody } from '../formats/age/header.ts';
+import {
+  CHUNK_BYTES,
+  chunkCountOf,
+  openChunk,
+  PAYLOAD_NONCE_BYTES,
+  payloadKeyOf,
+  plainBytesOf,
+  SEALED_CHUNK_BYTES,
+} from '../formats/age/payload.ts';
+import { FormatError } from '../formats/formaterror.ts';
+import { AGE_HEADER_BYTES_MAX, SEALED_RUN_CHUNKS_MAX } from '../limits.ts';
+import type { ReadableFile } from '../storage/local.ts';
+import { openPath } from '../storage/places.ts';
+import { HEAD_BYTES, readRange } from './bytes.ts';
+import { fileKeyOf } from './encryption.ts';
+import { CLEAR_HEADER_TYPE } from './sealedsink.ts';
+
+/** The end of a file that is read when it is opened: whoever lists artifacts wants their index next. */
+const TAIL_CHUNKS = 2;
+
+/** Opens the file of an artifact. @throws FormatError, GK_KEY_MISSING, GK_NOT_FOUND, … */
+export async function openContent(path: string): Promise<ReadableFile> {
+  const raw = await openPath(path);
+  try {
+    const file = await withStartInMemory(raw);
+    const header = await readHeader(file);
+    return header === undefined ? file : await openSealed(file, header);
+  } catch (error) {
+    await raw.close();
+    throw error;
+  }
+}
+
+/** What an encrypted artifact says in the clear; nobody has proven it. undefined when it says nothing, or is not one. */
+export async function readClearHeader(path: string): Promise<{ body: Buffer; bytes: number } | undefined> {
+  const raw = await openPath(path);
+  try {
+    const header = await readHeader(await withStartInMemory(raw));
+    const body = header === undefined ? undefined : stanzaBody(header.stanzas, CLEAR_HEADER_TYPE);
+    return body === undefined ? undefined : { body, bytes: raw.bytes };
+  } finally {
+    await raw.close();
+  }
+}
+
+async function withStartInMemory(file: ReadableFile): Promise<ReadableFile> {
+  const start = await readRange(file, 0, Math.min(HEAD_BYTES, file.bytes));
+  return {
+    ...file,
+    read: async (target, position) =>
+      position + target.length <= start.length
+        ? start.copy(target, 0, position, position + target.length)
+        : file.read(target, position),
+  };
+}
+
+/** undefined when the file is not encrypted. */
+async function readHeader(file: ReadableFile): Promise<AgeHeader | undefined> {
+  for (let bytes = Math.min(HEAD_BYTES, file.bytes); ; bytes = Math.min(bytes * 2, file.bytes)) {
+    const start = await readRange(file, 0, Math.min(bytes, AGE_HEADER_BYTES_MAX));
+    if (!isAge(start)) return undefined;
+    const header = parseHeader(start);
+    if (header !== undefined) return header;
+    if (start.length === file.bytes) throw new FormatError('it is encrypted and cut short');
+  }
+}
+
+/** The end is read at once: only the last chunk tells that nothing is missing behind it. */
+async function openSealed(file: ReadableFile, header: AgeHeader): Promise<ReadableFile> {
+  const fileKey = await fileKeyOf(header, file.path);
+  const payloadStart = header.bytes.length + PAYLOAD_NONCE_BYTES;
+  const sealedBytes = file.bytes - payloadStart;
+  const chunkCount = chunkCountOf(sealedBytes);
+  const bytes = plainBytesOf(sealedBytes);
+  const key = payloadKeyOf(fileKey, await readRange(file, header.bytes.length, PAYLOAD_NONCE_BYTES));
+
+  const openRun = async (first: number, count: number): Promise<Buffer> => {
+    const start = first * SEALED_CHUNK_BYTES;
+    const end = Math.min(start + count * SEALED_CHUNK_BYTES, sealedBytes);
+    const run = await readRange(file, payloadStart + start, end - start);
+    const plain: Buffer[] = [];
+    for (let number = first; number < first + count; number++) {
+      const at = (number - first) * SEALED_CHUNK_BYTES;
+      const isLast = number === chunkCount - 1;
+      plain.push(openChunk(key, number, isLast, run.subarray(at, at + SEALED_CHUNK_BYTES)));
+    }
+    return Buffer.concat(plain);
+  };
+  const tailFirst = Math.max(0, chunkCount - TAIL_CHUNKS);
+  const tail = await openRun(tailFirst, chunkCount - tailFirst);
+  const tailStart = tailFirst * CHUNK_BYTES;
+
+  const read = async (target: Buffer, position: number): Promise<number> => {
+    const wanted = Math.max(0, Math.min(target.length, bytes - position));
+    for (let done = 0; done < wanted; ) {
+      const at = position + done;
+      if (at >= tailStart) return done + tail.copy(target, done, at - tailStart);
+      const first = Math.floor(at / CHUNK_BYTES);
+      const last = Math.floor((position + wanted - 1) / CHUNK_BYTES);
+      const count = Math.min(last, tailFirst - 1) - first + 1;
+      const run = await openRun(first, Math.min(count, SEALED_RUN_CHUNKS_MAX));
+      done += run.copy(target, done, at - first * CHUNK_BYTES, run.length);
+    }
+    return wanted;
+  };
+  return { path: file.path, bytes, sealedBytes: file.bytes, read, close: file.close };
+}
