@@ -29,6 +29,7 @@ const ownFileKeys = new Map<string, Buffer>();
 /** How artifacts are written and opened from now on. Said once, by the program. */
 export function useEncryption(given: EncryptionSettings): void {
   settings = given;
+  ownFileKeys.clear();
 }
 
 /** Whether artifacts are written encrypted. */

@@ -10,6 +10,7 @@ import { type ErrorCode, GraphkeepError, throwIfAborted } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
 import { storeIdHash } from '../formats/storeid.ts';
 import { ARTIFACTS_OPENING_MAX } from '../limits.ts';
+import { storedBytesOf } from '../storage/local.ts';
 import { filesIn, joinPath } from '../storage/places.ts';
 import { parseClearHeader } from './clearheader.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from './summary.ts';
@@ -101,10 +102,9 @@ function summaryOfSealed(path: string): Promise<ArtifactSummary | undefined> {
 
 export function describeArtifact(artifact: Artifact): ArtifactSummary {
   const { file, container } = artifact;
-  const { path, bytes, sealedBytes } = file;
   return {
-    ...summarize({ path, bytes: sealedBytes ?? bytes, container: container.magic }, artifact),
-    ...(sealedBytes === undefined ? {} : { encrypted: 'opened' }),
+    ...summarize({ path: file.path, bytes: storedBytesOf(file), container: container.magic }, artifact),
+    ...(file.sealedBytes === undefined ? {} : { encrypted: 'opened' }),
   };
 }
 

@@ -19,6 +19,11 @@ export interface ReadableFile {
   close(): Promise<void>;
 }
 
+/** Bytes that a file has where it lies. */
+export function storedBytesOf({ sealedBytes, bytes }: ReadableFile): number {
+  return sealedBytes ?? bytes;
+}
+
 export async function openForReading(path: string): Promise<ReadableFile> {
   const handle = await open(path, 'r').catch((error: unknown) => {
     throw wrapSystemError(error, `open ${path}`);
