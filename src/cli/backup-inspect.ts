@@ -137,8 +137,9 @@ function isWanted({ database }: { database: string }, view: InspectionView): boo
 }
 
 function printUnreadable(result: InspectResult, context: CliContext): void {
-  for (const { path: file, message } of result.unreadable) {
-    writeLine(context.stderr, `note: ${file} is left out: ${message}`);
+  for (const { path: file, code, message } of result.unreadable) {
+    const hint = code === 'GK_KEY_MISSING' ? '; give --identity=<file>' : '';
+    writeLine(context.stderr, `note: ${file} is left out: ${message}${hint}`);
   }
 }
 

@@ -9,6 +9,7 @@ import { after, before, describe, type TestContext, test } from 'node:test';
 import { memberFromBytes } from '../../src/artifact/membersource.ts';
 import { type ArtifactSink, ArtifactWriter } from '../../src/artifact/writer.ts';
 import { readCatalogue } from '../../src/chain/catalogue.ts';
+import { CHUNK_BYTES } from '../../src/formats/age/payload.ts';
 import { foldersBelow } from '../../src/neo4j/folders.ts';
 import { aggregateChain } from '../../src/operations/aggregate.ts';
 import { backupDatabase } from '../../src/operations/backup.ts';
@@ -21,6 +22,7 @@ import { acquireLease } from '../../src/storage/lease.ts';
 import { Publication } from '../../src/storage/local.ts';
 import { ObjectPublication } from '../../src/storage/objects/publication.ts';
 import { closeStores, storeOf, useStoreSettings } from '../../src/storage/places.ts';
+import { makeKey, useKeys } from '../fixtures/age.ts';
 import { ChainScene, membersOf } from '../fixtures/chains.ts';
 import { storeIdOf } from '../fixtures/lines.ts';
 import { noise } from '../fixtures/random.ts';
@@ -53,6 +55,13 @@ export function artifactSuite(name: string, start: () => Promise<RunningStore | 
     test('a chain is written, listed, proven, restored, folded and expired', (context) =>
       wholeLife(context, folder()));
     test('an artifact is inspected by a few requests', (context) => fewRequests(context, folder(), store));
+    test('an encrypted chain lives as one that is not', async (context) => {
+      const key = await makeKey();
+      useKeys(context, { to: [key], open: [key], clearHeader: true });
+      await wholeLife(context, folder());
+    });
+    test('an encrypted artifact is inspected by a few requests, with the key and without', (context) =>
+      fewRequestsEncrypted(context, folder(), store));
     test('an interrupted backup leaves nothing', (context) => nothingIsLeft(context, folder()));
     test('what is taken back while it is written is not in the object', (context) =>
       goesBack(context, folder()));
@@ -119,6 +128,28 @@ async function fewRequests(context: TestContext, target: string, { proxy }: Runn
   const asked = proxy.seen.slice(before).map(({ method, path }) => `${method} ${path}`);
   const ofArtifact = asked.filter((request) => request.includes('.backup'));
   assert.ok(ofArtifact.length >= 2 && ofArtifact.length <= REQUESTS_PER_INSPECTED_MAX, asked.join('\n'));
+}
+
+/** Large enough that its ends do not meet. */
+async function fewRequestsEncrypted(
+  context: TestContext,
+  target: string,
+  { proxy }: RunningStore,
+): Promise<void> {
+  const scene = new ChainScene(context, LINE);
+  const key = await makeKey();
+  useKeys(context, { to: [key], clearHeader: true });
+  const { artifactBytes } = await scene.backup('FULL', { targetDirectory: target, compress: false });
+  assert.ok(artifactBytes > 4 * CHUNK_BYTES, `${artifactBytes} bytes`);
+  for (const open of [[key], []]) {
+    useKeys(context, { open });
+    const before = proxy.seen.length;
+    const { artifacts } = await inspectArtifacts(target);
+    assert.equal(artifacts[0]!.encrypted, open.length > 0 ? 'opened' : 'sealed');
+    const asked = proxy.seen.slice(before).map(({ method, path }) => `${method} ${path}`);
+    const ofArtifact = asked.filter((request) => request.includes('.backup'));
+    assert.ok(ofArtifact.length >= 2 && ofArtifact.length <= REQUESTS_PER_INSPECTED_MAX, asked.join('\n'));
+  }
 }
 
 async function nothingIsLeft(context: TestContext, target: string): Promise<void> {
