@@ -79,32 +79,33 @@ async function openSealed(file: ReadableFile, header: AgeHeader): Promise<Readab
   const bytes = plainBytesOf(sealedBytes);
   const key = payloadKeyOf(fileKey, await readRange(file, header.bytes.length, PAYLOAD_NONCE_BYTES));
 
-  const openRun = async (first: number, count: number): Promise<Buffer> => {
+  /** The content of so many chunks, chunk by chunk. */
+  const openRun = async (first: number, count: number): Promise<Buffer[]> => {
     const start = first * SEALED_CHUNK_BYTES;
     const end = Math.min(start + count * SEALED_CHUNK_BYTES, sealedBytes);
     const run = await readRange(file, payloadStart + start, end - start);
-    const plain: Buffer[] = [];
-    for (let number = first; number < first + count; number++) {
-      const at = (number - first) * SEALED_CHUNK_BYTES;
-      const isLast = number === chunkCount - 1;
-      plain.push(openChunk(key, number, isLast, run.subarray(at, at + SEALED_CHUNK_BYTES)));
-    }
-    return Buffer.concat(plain);
+    return Array.from({ length: count }, (_, index) => {
+      const sealed = run.subarray(index * SEALED_CHUNK_BYTES, (index + 1) * SEALED_CHUNK_BYTES);
+      return openChunk(key, first + index, first + index === chunkCount - 1, sealed);
+    });
   };
   const tailFirst = Math.max(0, chunkCount - TAIL_CHUNKS);
-  const tail = await openRun(tailFirst, chunkCount - tailFirst);
+  const tail = Buffer.concat(await openRun(tailFirst, chunkCount - tailFirst));
   const tailStart = tailFirst * CHUNK_BYTES;
 
   const read = async (target: Buffer, position: number): Promise<number> => {
     const wanted = Math.max(0, Math.min(target.length, bytes - position));
+    const lastChunk = Math.floor((position + wanted - 1) / CHUNK_BYTES);
     for (let done = 0; done < wanted; ) {
       const at = position + done;
       if (at >= tailStart) return done + tail.copy(target, done, at - tailStart);
       const first = Math.floor(at / CHUNK_BYTES);
-      const last = Math.floor((position + wanted - 1) / CHUNK_BYTES);
-      const count = Math.min(last, tailFirst - 1) - first + 1;
-      const run = await openRun(first, Math.min(count, SEALED_RUN_CHUNKS_MAX));
-      done += run.copy(target, done, at - first * CHUNK_BYTES, run.length);
+      const count = Math.min(lastChunk, tailFirst - 1) - first + 1;
+      let skip = at - first * CHUNK_BYTES;
+      for (const plain of await openRun(first, Math.min(count, SEALED_RUN_CHUNKS_MAX))) {
+        done += plain.copy(target, done, skip);
+        skip = 0;
+      }
     }
     return wanted;
   };

@@ -71,7 +71,7 @@ export class SealedSink implements ArtifactSink {
     const sealed: Buffer[] = [];
     for (let done = 0; done < bytes.length; ) {
       // Only now is it known that the full chunk is not the last one.
-      if (this.#filled === CHUNK_BYTES) sealed.push(this.#endChunk());
+      if (this.#filled === CHUNK_BYTES) sealed.push(...this.#endChunk());
       const copied = bytes.copy(this.#chunk, this.#filled, done);
       this.#filled += copied;
       done += copied;
@@ -86,13 +86,13 @@ export class SealedSink implements ArtifactSink {
   }
 
   /** What is to be written of the chunk that is full: of one of the head, its place. */
-  #endChunk(): Buffer {
+  #endChunk(): Buffer[] {
     const number = this.#number++;
     this.#filled = 0;
     if (number >= this.#headChunks) return sealChunk(this.#key, number, false, this.#chunk);
     this.#held.push(this.#chunk);
     this.#chunk = Buffer.allocUnsafe(CHUNK_BYTES);
-    return Buffer.alloc(SEALED_CHUNK_BYTES);
+    return [Buffer.alloc(SEALED_CHUNK_BYTES)];
   }
 
   /** Only bytes of the head. */
@@ -121,9 +121,10 @@ export class SealedSink implements ArtifactSink {
     if (this.#ended || clearHeader?.length !== this.#clearHeaderBytes)
       throw new GraphkeepError('GK_INTERNAL', 'an encrypted artifact ends in a way it did not begin');
     this.#ended = true;
-    await this.#sink.append(sealChunk(this.#key, this.#number, true, this.#chunk.subarray(0, this.#filled)));
+    const last = this.#chunk.subarray(0, this.#filled);
+    await this.#sink.append(Buffer.concat(sealChunk(this.#key, this.#number, true, last)));
     for (const [number, chunk] of this.#held.entries()) {
-      const sealed = sealChunk(this.#key, number, false, chunk);
+      const sealed = Buffer.concat(sealChunk(this.#key, number, false, chunk));
       await this.#sink.patch(sealed, this.#payloadStart + number * SEALED_CHUNK_BYTES);
     }
     const header = writeHeader(this.#stanzasWith(clearHeader), this.#fileKey);

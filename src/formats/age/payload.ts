@@ -37,11 +37,12 @@ export function plainBytesOf(sealedBytes: number): number {
   return sealedBytes - chunkCountOf(sealedBytes) * TAG_BYTES;
 }
 
-export function sealChunk(key: Buffer, number: number, isLast: boolean, plain: Buffer): Buffer {
+/** In two pieces: to put each chunk together on its own would copy all of it once more. */
+export function sealChunk(key: Buffer, number: number, isLast: boolean, plain: Buffer): [Buffer, Buffer] {
   const cipher = createCipheriv(CIPHER, key, nonceOf(number, isLast), { authTagLength: TAG_BYTES });
   const sealed = cipher.update(plain);
   cipher.final();
-  return Buffer.concat([sealed, cipher.getAuthTag()]);
+  return [sealed, cipher.getAuthTag()];
 }
 
 /** @throws FormatError when it is not the chunk of that number as it was sealed */
