@@ -222,6 +222,7 @@ export async function runBackup(
     return printInspection(options.inspectPath, { json }, context);
   }
   refuseWithoutCheck(options);
+  refuseBesideEncryption(options);
   checkMetadataOptions(options);
   checkConfigurationOptions(options);
   const targetDirectory = await requireTarget(options.toPath);
@@ -316,6 +317,19 @@ function refuseBesideStore(options: BackupCommandOptions, target: string): void 
     throw usageError(
       '--check-consistency unpacks the backup on this machine',
       'give --temp-path=<folder> and --report-path=<folder>',
+    );
+  }
+}
+
+/** What would put on a disk what is to be read with a key only, or nobody could read any more. */
+function refuseBesideEncryption({ encryptTo, ...options }: BackupCommandOptions): void {
+  if (encryptTo === undefined) return;
+  if (options.keepFailed)
+    throw refusal('--keep-failed', 'nobody can open an encrypted file that was not finished');
+  if (options.checkConsistency && options.tempPath === undefined) {
+    throw usageError(
+      '--check-consistency unpacks the database, and not encrypted',
+      'say with --temp-path=<folder> where that may be',
     );
   }
 }

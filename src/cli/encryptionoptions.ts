@@ -14,6 +14,7 @@ interface EncryptionOptions {
 }
 
 const IDENTITY_VARIABLE = 'GRAPHKEEP_IDENTITY';
+const SECRET_KEY = /^AGE-SECRET-KEY-/i;
 const POST_QUANTUM = /^age1(tag)?pq1/;
 
 /** For commands that write artifacts, and read the ones that they build on. */
@@ -96,7 +97,7 @@ async function recipientsOfFile(file: string): Promise<string[]> {
 
 /** What age knows and graphkeep does not take. A private key is not repeated. */
 function refuseForeignKey(text: string, where: string): void {
-  if (/^AGE-SECRET-KEY-/i.test(text)) {
+  if (SECRET_KEY.test(text)) {
     throw usageError(
       `${where} is a private key, which does not belong on a backup host`,
       'give the public key, which age-keygen -y prints; and if it stood on a command line, make a new pair',
@@ -109,6 +110,12 @@ function refuseForeignKey(text: string, where: string): void {
 async function readIdentities(files: readonly string[]): Promise<EncryptionIdentity[]> {
   const identities: EncryptionIdentity[] = [];
   for (const file of files) {
+    if (SECRET_KEY.test(file)) {
+      throw usageError(
+        'a private key was given itself, where others can see it',
+        'write it to a file of mode 0600 and give its path; and better make a new pair',
+      );
+    }
     const lines = await linesOf(file, {
       what: 'the file of private keys',
       forbiddenMode: READABLE_BY_OTHERS | WRITABLE_BY_OTHERS,

@@ -83,11 +83,8 @@ export async function aggregateChain(options: AggregateOptions): Promise<Aggrega
   };
 }
 
-/** What was encrypted does not become plain because an option was forgotten. */
-function refuseUnencrypted(
-  { chain }: ChosenChain,
-  { stock, listener, temporaryDirectory }: AggregateOptions,
-) {
+/** What was encrypted does not become plain because an option was forgotten, nor for a while on the disk of the artifacts. */
+function refuseUnencrypted({ chain }: ChosenChain, { stock, temporaryDirectory }: AggregateOptions): void {
   const encrypted = artifactsOf(chain).find((artifact) => artifact.encrypted !== undefined);
   if (encrypted === undefined) return;
   if (!encryptsArtifacts()) {
@@ -95,9 +92,11 @@ function refuseUnencrypted(
       hint: 'say with --encrypt-to=<key|file> who is to open the result',
     });
   }
-  const folder = temporaryDirectory ?? dirname(chain.full.path);
-  if (stock !== undefined)
-    listener?.notice(`for its recovery the database lies in ${folder} for a while, and not encrypted`);
+  if (stock !== undefined && temporaryDirectory === undefined) {
+    throw new GraphkeepError('GK_USAGE', 'for its recovery the database is unpacked, and not encrypted', {
+      hint: 'say with --temp-path=<folder> where that may be, or give --engine=none',
+    });
+  }
 }
 
 function leaseOptions({ signal, leaseWaitMs }: AggregateOptions): LeaseOptions {

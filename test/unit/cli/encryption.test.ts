@@ -135,6 +135,18 @@ describe('what opens artifacts', () => {
     assert.deepEqual([open.exitStatus, /can be read by others/.test(open.stderr)], [78, true]);
   });
 
+  test('a key itself, on the command line or in the environment, is refused and not repeated', async (context) => {
+    const { backups, key } = await setUp(context);
+    const runs = [
+      await cli(['backup', 'inspect', backups, `--identity=${key.identity}`]),
+      await cli(['backup', 'inspect', backups], { GRAPHKEEP_IDENTITY: key.identity }),
+    ];
+    for (const { exitStatus, stderr } of runs) {
+      assert.deepEqual([exitStatus, /private key was given itself/.test(stderr)], [64, true], stderr);
+      assert.ok(!stderr.includes(key.identity.slice(16, 30)));
+    }
+  });
+
   test('a file that holds no key of age is refused, and what is in it not repeated', async (context) => {
     const setup = await setUp(context);
     succeeded(await backup(setup, `--encrypt-to=${setup.key.recipient}`));
@@ -235,6 +247,16 @@ describe('dbms backup and restore', () => {
     assert.match(run.stdout, /left out {6}certificates\/bolt\/private\.key/);
     for (const content of filesBelow(setup.backups).values()) assert.ok(!content.includes('PRIVATE KEY'));
   });
+});
+
+test('what would lie unencrypted beside the artifacts, or could be opened by nobody, is refused', async (context) => {
+  const setup = await setUp(context);
+  const to = `--encrypt-to=${setup.key.recipient}`;
+  const failed = await backup(setup, to, '--keep-failed');
+  assert.deepEqual([failed.exitStatus, /nobody can open/.test(failed.stderr)], [64, true]);
+  const checked = await backup(setup, to, '--check-consistency');
+  assert.deepEqual([checked.exitStatus, /not encrypted[\s\S]*--temp-path/.test(checked.stderr)], [64, true]);
+  assert.deepEqual(namesIn(setup.backups), []);
 });
 
 test('--temp-path says where indexes lie before they are encrypted', async (context) => {
