@@ -152,12 +152,15 @@ async function requestsFor(
     return [{ subject: database, request: { artifactPath: fromPath, sourceDatabase: database } }];
   }
   const { inspectArtifacts } = await import('../operations/inspect.ts');
-  const { artifacts } = await inspectArtifacts(fromPath);
+  const inspected = await inspectArtifacts(fromPath);
+  const { artifacts } = inspected;
   const names = [...new Set(artifacts.map((artifact) => artifact.database))].sort();
   const matches = database === undefined ? () => true : databaseMatcher(database);
   const chosen = names.filter(matches);
   if (chosen.length === 0) {
     const whose = database === undefined ? '' : ` of database '${database}'`;
+    const { refuseAllEncrypted } = await import('../operations/plan.ts');
+    refuseAllEncrypted(inspected, `no artifact${whose} in ${fromPath} can be opened`);
     throw new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${fromPath}`, {
       hint: 'run: graphkeep backup inspect <folder>',
     });

@@ -100,7 +100,9 @@ export async function printInspection(
     printResult({ artifacts, unreadable: [], chains: [] }, view, context);
     return 0;
   }
-  const { artifacts, unreadable, chains } = await inspectArtifacts(absolutePath);
+  const { artifacts, unreadable, chains } = await inspectArtifacts(absolutePath, {
+    sealed: 'withSealed',
+  });
   const shown = {
     artifacts: selectArtifacts(artifacts, view),
     unreadable,

@@ -3,7 +3,7 @@
  * kilobytes of each file, whatever its size.
  */
 import { dirname } from 'node:path';
-import { readCatalogue, summaryOf } from '../chain/catalogue.ts';
+import { readCatalogue, type SealedOnes, summaryOf } from '../chain/catalogue.ts';
 import { artifactsOf, groupArtifacts, leavesOf, surveyChains } from '../chain/chains.ts';
 import { chainsForRestore, windowOf } from '../chain/plan.ts';
 import { type ArtifactSummary, newestFirst } from '../chain/summary.ts';
@@ -15,10 +15,12 @@ import type { ChainOverview, InspectResult, OperationContext } from './types.ts'
  * Summaries of one artifact, or of every `.backup` file of a folder; newest first within each database.
  * A named file that is no artifact is an error; in a folder it is reported and the others are shown.
  */
-export async function inspectArtifacts(path: string, context: OperationContext = {}): Promise<InspectResult> {
-  if (await isFileAt(path))
-    return { artifacts: [await summaryOf(path, 'withSealed')], unreadable: [], chains: [] };
-  const { artifacts, unreadable } = await readCatalogue(path, context.signal, 'withSealed');
+export async function inspectArtifacts(
+  path: string,
+  { signal, sealed = 'opened' }: OperationContext & { readonly sealed?: SealedOnes } = {},
+): Promise<InspectResult> {
+  if (await isFileAt(path)) return { artifacts: [await summaryOf(path, sealed)], unreadable: [], chains: [] };
+  const { artifacts, unreadable } = await readCatalogue(path, signal, sealed);
   return { artifacts, unreadable, chains: overviewOf(artifacts) };
 }
 

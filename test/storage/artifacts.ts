@@ -30,6 +30,7 @@ import { failure, filesBelow, makeFolder, temporaryFolder } from '../fixtures/wo
 import type { RunningStore } from './servers.ts';
 
 const LINE = '5.26';
+const SEALED = { sealed: 'withSealed' } as const;
 const HOUR_MS = 3_600_000;
 /** Of one artifact: its facts, its two ends, and perhaps what lies between head and descriptor. */
 const REQUESTS_PER_INSPECTED_MAX = 4;
@@ -144,7 +145,7 @@ async function fewRequestsEncrypted(
   for (const open of [[key], []]) {
     useKeys(context, { open });
     const before = proxy.seen.length;
-    const { artifacts } = await inspectArtifacts(target);
+    const { artifacts } = await inspectArtifacts(target, SEALED);
     assert.equal(artifacts[0]!.encrypted, open.length > 0 ? 'opened' : 'sealed');
     const asked = proxy.seen.slice(before).map(({ method, path }) => `${method} ${path}`);
     const ofArtifact = asked.filter((request) => request.includes('.backup'));

@@ -202,6 +202,25 @@ describe('backup inspect', () => {
     assert.deepEqual({ ...sealed, encrypted: 'opened' }, known);
   });
 
+  test('backup validate judges nothing by what artifacts say in the clear', async (context) => {
+    const setup = await setUp(context);
+    succeeded(await backup(setup, `--encrypt-to=${setup.key.recipient}`, '--clear-header'));
+    const locked = await cli(['backup', 'validate', setup.backups]);
+    assert.deepEqual([locked.exitStatus, / OK /.test(locked.stdout)], [96, false], locked.stdout);
+    const opened = succeeded(
+      await cli(['backup', 'validate', setup.backups, `--identity=${setup.identity}`]),
+    );
+    assert.match(opened.stdout, / OK /);
+    const aggregated = await cli([
+      'backup',
+      'aggregate',
+      `--from-path=${setup.backups}`,
+      '--engine=none',
+      'neo4j',
+    ]);
+    assert.deepEqual([aggregated.exitStatus, /is encrypted/.test(aggregated.stderr)], [96, true]);
+  });
+
   test('has no column more where nothing is encrypted', async (context) => {
     const setup = await setUp(context);
     succeeded(await backup(setup));

@@ -26,6 +26,7 @@ import { LINES } from '../../fixtures/lines.ts';
 import { noise } from '../../fixtures/random.ts';
 import { failure, filesBelow, makeFolder, namesIn } from '../../fixtures/workspace.ts';
 
+const SEALED = { sealed: 'withSealed' } as const;
 const FORM = { compress: true, compressionLevel: 1, keepFailed: false, keepOldBackup: false };
 
 async function sceneWithKey(context: TestContext): Promise<{ scene: ChainScene; key: KeyPair }> {
@@ -199,9 +200,9 @@ describe('with a clear header', () => {
     assert.deepEqual([differential.kind, differential.parentPath], ['differential', full.artifactPath]);
 
     useKeys(context, { open: [key] });
-    const known = await inspectArtifacts(scene.target);
+    const known = await inspectArtifacts(scene.target, SEALED);
     useKeys(context, {});
-    const told = await inspectArtifacts(scene.target);
+    const told = await inspectArtifacts(scene.target, SEALED);
     assert.deepEqual(
       told.artifacts.map(({ encrypted }) => encrypted),
       ['sealed', 'sealed'],
@@ -226,13 +227,13 @@ describe('with a clear header', () => {
     useKeys(context, { to: [key], clearHeader: true });
     const { artifactPath } = await scene.backup('FULL');
     useKeys(context, {});
-    const [facts] = (await inspectArtifacts(artifactPath)).artifacts;
+    const [facts] = (await inspectArtifacts(artifactPath, SEALED)).artifacts;
     assert.equal(facts!.database, 'neo4j');
     forge(artifactPath, '"database":"neo4j"', '"database":"n3o4j"');
-    assert.equal((await inspectArtifacts(artifactPath)).artifacts[0]!.database, 'n3o4j');
+    assert.equal((await inspectArtifacts(artifactPath, SEALED)).artifacts[0]!.database, 'n3o4j');
     useKeys(context, { open: [key] });
     await assert.rejects(
-      inspectArtifacts(artifactPath),
+      inspectArtifacts(artifactPath, SEALED),
       failure('GK_ARTIFACT_CORRUPT', /header was changed/),
     );
   });
@@ -255,7 +256,7 @@ describe('with a clear header', () => {
       writeFileSync(artifactPath, whole);
       forge(artifactPath, from, to);
       await assert.rejects(
-        inspectArtifacts(artifactPath),
+        inspectArtifacts(artifactPath, SEALED),
         failure('GK_ARTIFACT_CORRUPT', /clear header/),
         to,
       );
