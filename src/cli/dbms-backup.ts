@@ -15,8 +15,8 @@ Examples:
 
 Every database, system with its users included, one artifact each; and one file with the settings,
 certificates, licenses and the list of plugins. 'graphkeep dbms restore' makes a new machine of them.
-Private keys are left out and named. Settings are taken as they are, passwords in them included: keep the
-folder as safe as the server.
+Private keys are left out and named, unless the artifacts are encrypted: --encrypt-to=age1… Settings are
+taken as they are, passwords in them included: keep the folder as safe as the server.
 Exit status: 0 when all went well, 1 when any part failed; the others are done all the same.
 `;
 
