@@ -44,7 +44,10 @@ export interface Artifact {
   readonly index: ArtifactIndex | undefined;
 }
 
-/** Opens an artifact and reads its descriptor and index. @throws GK_NOT_FOUND, GK_KEY_MISSING, GK_ARTIFACT_CORRUPT, GK_UNSUPPORTED */
+/**
+ * Opens an artifact and reads its descriptor and index.
+ * @throws GK_NOT_FOUND, GK_KEY_MISSING, GK_ARTIFACT_CORRUPT, GK_UNSUPPORTED
+ */
 export async function openArtifact(path: string): Promise<Artifact> {
   const file = await corruptOnFormatError(path, () => openContent(path));
   try {

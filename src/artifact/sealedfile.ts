@@ -73,41 +73,72 @@ async function readHeader(file: ReadableFile): Promise<AgeHeader | undefined> {
 /** The end is read at once: only the last chunk tells that nothing is missing behind it. */
 async function openSealed(file: ReadableFile, header: AgeHeader): Promise<ReadableFile> {
   const fileKey = await fileKeyOf(header, file.path);
-  const payloadStart = header.bytes.length + PAYLOAD_NONCE_BYTES;
-  const sealedBytes = file.bytes - payloadStart;
-  const chunkCount = chunkCountOf(sealedBytes);
-  const bytes = plainBytesOf(sealedBytes);
-  const key = payloadKeyOf(fileKey, await readRange(file, header.bytes.length, PAYLOAD_NONCE_BYTES));
+  const nonce = await readRange(file, header.bytes.length, PAYLOAD_NONCE_BYTES);
+  const chunks = new SealedChunks(
+    file,
+    payloadKeyOf(fileKey, nonce),
+    header.bytes.length + PAYLOAD_NONCE_BYTES,
+  );
+  await chunks.openTail();
+  return {
+    path: file.path,
+    bytes: chunks.bytes,
+    sealedBytes: file.bytes,
+    read: (target, position) => chunks.read(target, position),
+    close: file.close,
+  };
+}
+
+class SealedChunks {
+  /** Of the content. */
+  readonly bytes: number;
+  readonly #file: ReadableFile;
+  readonly #key: Buffer;
+  readonly #start: number;
+  readonly #count: number;
+  /** The first of the chunks whose content is kept. */
+  readonly #tailFirst: number;
+  #tail = Buffer.alloc(0);
+
+  /** @throws FormatError */
+  constructor(file: ReadableFile, key: Buffer, start: number) {
+    this.#file = file;
+    this.#key = key;
+    this.#start = start;
+    this.#count = chunkCountOf(file.bytes - start);
+    this.#tailFirst = Math.max(0, this.#count - TAIL_CHUNKS);
+    this.bytes = plainBytesOf(file.bytes - start);
+  }
+
+  async openTail(): Promise<void> {
+    this.#tail = Buffer.concat(await this.#open(this.#tailFirst, this.#count - this.#tailFirst));
+  }
 
   /** The content of so many chunks, chunk by chunk. */
-  const openRun = async (first: number, count: number): Promise<Buffer[]> => {
-    const start = first * SEALED_CHUNK_BYTES;
-    const end = Math.min(start + count * SEALED_CHUNK_BYTES, sealedBytes);
-    const run = await readRange(file, payloadStart + start, end - start);
+  async #open(first: number, count: number): Promise<Buffer[]> {
+    const start = this.#start + first * SEALED_CHUNK_BYTES;
+    const end = Math.min(start + count * SEALED_CHUNK_BYTES, this.#file.bytes);
+    const run = await readRange(this.#file, start, end - start);
     return Array.from({ length: count }, (_, index) => {
       const sealed = run.subarray(index * SEALED_CHUNK_BYTES, (index + 1) * SEALED_CHUNK_BYTES);
-      return openChunk(key, first + index, first + index === chunkCount - 1, sealed);
+      return openChunk(this.#key, first + index, first + index === this.#count - 1, sealed);
     });
-  };
-  const tailFirst = Math.max(0, chunkCount - TAIL_CHUNKS);
-  const tail = Buffer.concat(await openRun(tailFirst, chunkCount - tailFirst));
-  const tailStart = tailFirst * CHUNK_BYTES;
+  }
 
-  const read = async (target: Buffer, position: number): Promise<number> => {
-    const wanted = Math.max(0, Math.min(target.length, bytes - position));
-    const lastChunk = Math.floor((position + wanted - 1) / CHUNK_BYTES);
+  async read(target: Buffer, position: number): Promise<number> {
+    const wanted = Math.max(0, Math.min(target.length, this.bytes - position));
+    const last = Math.min(Math.floor((position + wanted - 1) / CHUNK_BYTES), this.#tailFirst - 1);
+    const tailStart = this.#tailFirst * CHUNK_BYTES;
     for (let done = 0; done < wanted; ) {
       const at = position + done;
-      if (at >= tailStart) return done + tail.copy(target, done, at - tailStart);
+      if (at >= tailStart) return done + this.#tail.copy(target, done, at - tailStart);
       const first = Math.floor(at / CHUNK_BYTES);
-      const count = Math.min(lastChunk, tailFirst - 1) - first + 1;
       let skip = at - first * CHUNK_BYTES;
-      for (const plain of await openRun(first, Math.min(count, SEALED_RUN_CHUNKS_MAX))) {
+      for (const plain of await this.#open(first, Math.min(last - first + 1, SEALED_RUN_CHUNKS_MAX))) {
         done += plain.copy(target, done, skip);
         skip = 0;
       }
     }
     return wanted;
-  };
-  return { path: file.path, bytes, sealedBytes: file.bytes, read, close: file.close };
+  }
 }

@@ -48,7 +48,8 @@ Examples:
   $ graphkeep backup inspect /backups/neo4j-2026-08-07T16-05-37.backup --format=JSON
 
 Encrypted artifacts are listed with --identity, or by what they say themselves if they were written with
---clear-header, which proves nothing. Only the headers are read; whether the content is whole is the question of 'graphkeep backup validate'.
+--clear-header, which proves nothing.
+Only the headers are read; whether the content is whole is the question of 'graphkeep backup validate'.
 `;
 
 export function addBackupInspect(parent: Command, context: CliContext, outcome: CommandOutcome): void {

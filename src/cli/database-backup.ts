@@ -334,7 +334,7 @@ function refuseBesideEncryption({ encryptTo, ...options }: BackupCommandOptions)
   }
 }
 
-/** Only the check and the encryption put anything aside, only the check writes a report; without it the two would be silently ignored. */
+/** Only the check and the encryption put anything aside, only the check writes a report: no option is silently ignored. */
 function refuseWithoutCheck(options: BackupCommandOptions): void {
   const { checkConsistency, tempPath, reportPath, encryptTo } = options;
   const isForNothing = tempPath !== undefined && encryptTo === undefined;

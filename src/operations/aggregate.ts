@@ -83,7 +83,7 @@ export async function aggregateChain(options: AggregateOptions): Promise<Aggrega
   };
 }
 
-/** What was encrypted does not become plain because an option was forgotten, nor for a while on the disk of the artifacts. */
+/** What was encrypted does not become plain because an option was forgotten, nor for a while beside the artifacts. */
 function refuseUnencrypted({ chain }: ChosenChain, { stock, temporaryDirectory }: AggregateOptions): void {
   const encrypted = artifactsOf(chain).find((artifact) => artifact.encrypted !== undefined);
   if (encrypted === undefined) return;

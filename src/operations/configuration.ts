@@ -1,6 +1,7 @@
 /**
  * What an installation has beside its databases, read on its own host: settings, certificates, licenses, and which plugins
- * it has. Private keys stay where they are unless what is made of it is encrypted. Publishes nothing: configurationbackup.ts.
+ * it has. Private keys stay where they are unless what is made of it is encrypted. Publishes nothing, which is the business
+ * of configurationbackup.ts.
  */
 import { constants, type Dirent } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';

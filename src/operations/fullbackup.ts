@@ -102,8 +102,8 @@ class FullBackup {
   }
 
   /**
-   * What is encrypted cannot be taken back, so nothing that can still change is encrypted. Not in the target folder: its disk
-   * may be the very one that is not to see the data.
+   * What is encrypted cannot be taken back, so nothing that can still change is encrypted. The copy is not in the target
+   * folder: its disk may be the very one that is not to see the data.
    */
   #asideFor(writer: ArtifactWriter): Aside | undefined {
     if (writer.canRewind) return undefined;
