@@ -242,6 +242,21 @@ describe('damage', () => {
       await assert.rejects(opened(path, content), FormatError, what);
   });
 
+  test('of a file that was written here is found as well', async (context) => {
+    const key = await makeKey();
+    const path = join(temporaryFolder(context), 'x');
+    useKeys(context, { to: [key], open: [key] });
+    const { sink, plain } = await seal({ head: 10, pieces: [4 * CHUNK_BYTES] });
+    assert.equal((await opened(path, sink.content)).equals(plain), true);
+    const start = parseHeader(sink.content)!.bytes.length + 16;
+    const place = (number: number): number => start + number * SEALED_CHUNK_BYTES;
+    await assert.rejects(opened(path, sink.content.subarray(0, place(4))), FormatError);
+    const reordered = Buffer.from(sink.content);
+    sink.content.copy(reordered, place(1), place(2), place(3));
+    sink.content.copy(reordered, place(2), place(1), place(2));
+    await assert.rejects(opened(path, reordered), FormatError);
+  });
+
   test('any flipped bit behind the header is found', async (context) => {
     const key = await makeKey();
     const path = join(temporaryFolder(context), 'x');
