@@ -84,7 +84,7 @@ class FullBackup {
 
   async #copyGroup(writer: ArtifactWriter, group: SnapshotGroup): Promise<void> {
     for (let attempt = 1; attempt <= ATOMIC_COPY_ATTEMPTS_MAX; attempt++) {
-      const open = await group.open(this.#asideFor(writer));
+      const open = await openAside(group, this.#asideFor(writer));
       if (open === undefined) continue;
       const mark = await writer.mark();
       try {
@@ -150,5 +150,19 @@ class FullBackup {
       latestCommitMillis: String(tail.latestCommitMillis),
       leftOut: this.#leftOut,
     };
+  }
+}
+
+/** Here it is not the target that lacks space. */
+async function openAside(group: SnapshotGroup, aside: Aside | undefined): Promise<OpenGroup | undefined> {
+  try {
+    return await group.open(aside);
+  } catch (error) {
+    if (aside === undefined || !(error instanceof GraphkeepError) || error.code !== 'GK_NO_SPACE')
+      throw error;
+    throw new GraphkeepError(error.code, `${group.path} does not fit: ${error.message}`, {
+      hint: 'give --temp-path=<folder>, on a disk with room for the largest index',
+      cause: error,
+    });
   }
 }

@@ -5,12 +5,14 @@ import { basename, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { readRange } from '../../../src/artifact/bytes.ts';
 import { openContent } from '../../../src/artifact/sealedfile.ts';
+import { GraphkeepError } from '../../../src/errors.ts';
 import { isAge } from '../../../src/formats/age/header.ts';
 import { CHUNK_BYTES } from '../../../src/formats/age/payload.ts';
 import type { Aside, OpenGroup, SnapshotGroup } from '../../../src/hotcopy/group.ts';
 import { type BackupSource, localSource } from '../../../src/hotcopy/source.ts';
 import { stageGroup } from '../../../src/hotcopy/staged.ts';
 import { openTree } from '../../../src/hotcopy/tree.ts';
+import { KIB } from '../../../src/limits.ts';
 import { foldersBelow } from '../../../src/neo4j/folders.ts';
 import { aggregateChain } from '../../../src/operations/aggregate.ts';
 import { backupFrom } from '../../../src/operations/backup.ts';
@@ -24,7 +26,7 @@ import { type KeyPair, makeKey, useKeys } from '../../fixtures/age.ts';
 import { ChainScene, HIGHEST, membersOf } from '../../fixtures/chains.ts';
 import { LINES } from '../../fixtures/lines.ts';
 import { noise } from '../../fixtures/random.ts';
-import { failure, filesBelow, makeFolder, namesIn } from '../../fixtures/workspace.ts';
+import { failure, filesBelow, makeFolder, namesIn, smallFileSystem } from '../../fixtures/workspace.ts';
 
 const SEALED = { sealed: 'withSealed' } as const;
 const FORM = { compress: true, compressionLevel: 1, keepFailed: false, keepOldBackup: false };
@@ -353,6 +355,19 @@ describe('what changes while it is copied', () => {
     assert.ok(spied.appends > 2 && spied.patches > 0);
     assert.deepEqual((await validateArtifact(artifactPath)).problems, []);
     assert.deepEqual([...(await membersOf(artifactPath)).keys()], [...expected.keys()]);
+  });
+
+  test('needs room aside: without it nothing is published, and the option is named', async (context) => {
+    const { scene, key } = await sceneWithKey(context);
+    const small = smallFileSystem(context, 8 * KIB);
+    if ('skip' in small) return context.skip(small.skip);
+    useKeys(context, { to: [key] });
+    const { folder } = small;
+    await assert.rejects(scene.backup('FULL', { stagingDirectory: folder }), (error: unknown) => {
+      assert.ok(error instanceof GraphkeepError && error.code === 'GK_NO_SPACE');
+      return error.message.includes(folder) && error.hint.includes('--temp-path');
+    });
+    assert.deepEqual([namesIn(scene.target), namesIn(folder)], [[], []]);
   });
 
   test('is left out when it never stands still, as without encryption', async (context) => {
