@@ -159,8 +159,8 @@ async function requestsFor(
   const chosen = names.filter(matches);
   if (chosen.length === 0) {
     const whose = database === undefined ? '' : ` of database '${database}'`;
-    const { refuseAllEncrypted } = await import('../operations/plan.ts');
-    refuseAllEncrypted(inspected, `no artifact${whose} in ${fromPath} can be opened`);
+    const { refuseUnopened } = await import('../operations/plan.ts');
+    refuseUnopened(inspected, `no artifact${whose} in ${fromPath} can be opened`);
     throw new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${fromPath}`, {
       hint: 'run: graphkeep backup inspect <folder>',
     });

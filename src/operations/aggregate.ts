@@ -231,6 +231,7 @@ async function writeRecovered(
       ...options,
       compress: full.compressed,
       targetDirectory,
+      stagingDirectory: scratch,
       timeSeconds,
       ...(script === undefined ? {} : { metadataScript: script.toString('utf8') }),
     });

@@ -20,7 +20,7 @@ import { databaseMatcher } from '../neo4j/glob.ts';
 import { acquireLease } from '../storage/lease.ts';
 import { removePath, syncFolder } from '../storage/places.ts';
 import { type Overlap, OverlapProofs } from './overlapproofs.ts';
-import { refuseAllEncrypted } from './plan.ts';
+import { refuseUnopened } from './plan.ts';
 import type { OperationContext } from './types.ts';
 import { validateArtifact } from './validate.ts';
 
@@ -169,6 +169,8 @@ function unreadOf({ databases }: FolderPlan): Overlap[] {
 
 function planFolder(catalogue: Catalogue, run: ExpireRun): FolderPlan {
   const { options } = run;
+  // Nobody knows what they build on, and without it they are lost.
+  refuseUnopened(catalogue, `nothing is removed from ${options.directory}`);
   const { unreadable } = catalogue;
   const byName = Map.groupBy(catalogue.artifacts, ({ database }) => database.toLowerCase());
   const matches = options.database === undefined ? () => true : databaseMatcher(options.database);
@@ -179,10 +181,8 @@ function planFolder(catalogue: Catalogue, run: ExpireRun): FolderPlan {
   return { databases, unreadable };
 }
 
-function nothingFound(options: ExpireOptions, catalogue: Catalogue): GraphkeepError {
-  const { unreadable } = catalogue;
+function nothingFound(options: ExpireOptions, { unreadable }: Catalogue): GraphkeepError {
   const whose = options.database === undefined ? '' : ` of database '${options.database}'`;
-  refuseAllEncrypted(catalogue, `no artifact${whose} in ${options.directory} can be opened`);
   const files = unreadable.length === 0 ? '' : `, and ${unreadable.length} that cannot be read`;
   return new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${options.directory}${files}`);
 }

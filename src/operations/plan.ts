@@ -168,14 +168,14 @@ function groupsToChooseFrom(catalogue: Catalogue, request: ChainRequest): Artifa
   );
   if (groups.length > 0) return groups.toSorted(byNewestTime);
   const whose = database === undefined ? '' : ` of database '${database}'`;
-  refuseAllEncrypted(catalogue, `no artifact${whose} in ${folder} can be opened`);
+  refuseUnopened(catalogue, `no artifact${whose} in ${folder} can be opened`);
   throw new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${folder}`, {
     hint: 'run: graphkeep backup inspect <folder>',
   });
 }
 
-/** Where nothing is found and some files are encrypted, the key is what is missing. */
-export function refuseAllEncrypted({ unreadable }: Catalogue, message: string): void {
+/** @throws GK_KEY_MISSING when a file is encrypted and no key opened it */
+export function refuseUnopened({ unreadable }: Catalogue, message: string): void {
   const encrypted = unreadable.find(({ code }) => code === 'GK_KEY_MISSING');
   if (encrypted !== undefined) throw new GraphkeepError(encrypted.code, `${message}: ${encrypted.message}`);
 }

@@ -104,6 +104,14 @@ const MUTATIONS: readonly Mutation[] = [
     pattern: 'is not passed over',
   },
   {
+    step: 'without a key: what may be built on is not removed',
+    file: 'src/operations/expire.ts',
+    from: 'refuseUnopened(catalogue,',
+    to: 'if (run.options.directory === "") refuseUnopened(catalogue,',
+    guard: LIFE,
+    pattern: 'may build on',
+  },
+  {
     step: 'aggregate: what was encrypted does not become plain',
     file: 'src/operations/aggregate.ts',
     from: 'if (!encryptsArtifacts()) {',

@@ -163,6 +163,21 @@ describe('without the key', () => {
     assert.deepEqual(namesIn(scene.target), [basename(artifactPath)]);
   });
 
+  test('nothing is removed that an encrypted artifact may build on', async (context) => {
+    const { scene, key } = await sceneWithKey(context);
+    await scene.backup('FULL');
+    useKeys(context, { to: [key] });
+    await scene.backupAt(25n, 'DIFF');
+    useKeys(context, {});
+    await scene.backupAt(30n, 'FULL');
+    const before = namesIn(scene.target);
+    const expire = { directory: scene.target, policy: { last: 1 }, confirm: true };
+    await assert.rejects(expireArtifacts(expire), failure('GK_KEY_MISSING', /nothing is removed/));
+    assert.deepEqual(namesIn(scene.target), before);
+    useKeys(context, { open: [key] });
+    assert.equal((await expireArtifacts(expire)).databases[0]!.removed.length, 2);
+  });
+
   test('AUTO takes a full one and says why, DIFF fails and says why', async (context) => {
     const { scene, key } = await sceneWithKey(context);
     useKeys(context, { to: [key] });
