@@ -18,6 +18,9 @@ await runPlan({
     // What these count (checkpoints and pruning that fall into a copy) needs a machine of its own.
     { files: ['test/real/{neo4j,package,samples}*.test.ts'], filesAtOnce: 1 },
     // These wait for servers most of the time.
-    { files: ['test/real/{chains,dbms,legacy,metadata,network,stock,upgrade}*.test.ts'], filesAtOnce: 2 },
+    {
+      files: ['test/real/{chains,dbms,encryption,legacy,metadata,network,stock,upgrade}*.test.ts'],
+      filesAtOnce: 2,
+    },
   ],
 });

@@ -88,6 +88,10 @@ export const ERROR_TABLE = {
     exitStatus: 95,
     hint: 'run the backup again later, or raise graphkeep.server.sessions_max on the server',
   },
+  GK_KEY_MISSING: {
+    exitStatus: 96,
+    hint: 'give --identity=<file> with a private key that opens it, or set GRAPHKEEP_IDENTITY to its path',
+  },
   GK_INTERRUPTED: { exitStatus: 130, hint: 'nothing was published; run the command again' },
 } as const;
 

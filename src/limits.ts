@@ -206,6 +206,15 @@ export const GOOGLE_COMPOSE_MAX = 32;
 export const GOOGLE_PARTS_MAX = 10_000;
 /** An answer that is not an object: a page of a list. */
 export const GOOGLE_ANSWER_BYTES_MAX = 32 * MIB;
+/** The header of an encrypted artifact: some 200 bytes for each key that opens it, 1.7 KB for a post-quantum one. */
+export const AGE_HEADER_BYTES_MAX = 256 * KIB;
+export const AGE_RECIPIENTS_MAX = 100;
+/** Files of public or private keys: a few lines each. */
+export const AGE_KEY_FILE_BYTES_MAX = MIB;
+/** Chunks of 64 KiB that are read and decrypted at once. */
+export const SEALED_RUN_CHUNKS_MAX = 64;
+/** What an encrypted artifact says in the clear, padded to this length: it is known last, and its place first. */
+export const CLEAR_HEADER_BYTES = 1536;
 /** A key of the customer (SSE-C). */
 export const CUSTOMER_KEY_BYTES = 32;
 export const CUSTOMER_KEY_FILE_BYTES_MAX = KIB;

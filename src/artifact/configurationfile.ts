@@ -16,10 +16,10 @@ import { FormatError } from '../formats/formaterror.ts';
 import { TAR_BLOCK_BYTES, TAR_END_BYTES, tarPadding } from '../formats/tar.ts';
 import { CONFIGURATION_COPY_BYTES } from '../limits.ts';
 import { type ReadableFile, writeFully } from '../storage/local.ts';
-import { openPath } from '../storage/places.ts';
 import { readRange, withEndsInMemory } from './bytes.ts';
 import { boundedManifestBytes, manifestFails, proveConfiguration } from './configurationproof.ts';
 import { corruptOnFormatError } from './reader.ts';
+import { openContent } from './sealedfile.ts';
 
 /** A member and its content; `read` must fill the whole target. */
 export interface ConfigurationSource {
@@ -80,9 +80,9 @@ export class ConfigurationArtifact {
     this.#layout = layout;
   }
 
-  /** @param path a file, or an object of a store. @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND */
+  /** @param path a file, or an object of a store. @throws GK_ARTIFACT_CORRUPT, GK_KEY_MISSING, GK_NOT_FOUND */
   static async open(path: string): Promise<ConfigurationArtifact> {
-    const file = await openPath(path);
+    const file = await corruptOnFormatError(path, () => openContent(path));
     try {
       return await ConfigurationArtifact.in(file);
     } catch (error) {

@@ -29,8 +29,9 @@ import {
 import { FormatError } from '../formats/formaterror.ts';
 import { DESCRIPTOR_REGION_BYTES_MAX } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
-import { type ListedFacts, openPath } from '../storage/places.ts';
+import type { ListedFacts } from '../storage/places.ts';
 import { decompressed, decompressFrame, HEAD_BYTES, readRange, withEndsInMemory } from './bytes.ts';
+import { openContent } from './sealedfile.ts';
 
 export interface Artifact {
   readonly file: ReadableFile;
@@ -44,9 +45,13 @@ export interface Artifact {
   readonly index: ArtifactIndex | undefined;
 }
 
-/** Opens an artifact and reads its descriptor and index. @throws GK_NOT_FOUND, GK_ARTIFACT_CORRUPT, GK_UNSUPPORTED */
+/**
+ * Opens an artifact and reads its descriptor and index.
+ * @param facts of a listing
+ * @throws GK_NOT_FOUND, GK_KEY_MISSING, GK_ARTIFACT_CORRUPT, GK_UNSUPPORTED
+ */
 export async function openArtifact(path: string, facts?: ListedFacts): Promise<Artifact> {
-  const file = await openPath(path, facts);
+  const file = await corruptOnFormatError(path, () => openContent(path, facts));
   try {
     return await artifactIn(file);
   } catch (error) {

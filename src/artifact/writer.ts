@@ -44,6 +44,8 @@ export interface ArtifactSink {
   hold?(): void;
   /** Reads back what was written, where that can be done. */
   readBack?(target: Buffer, positionBytes: number): Promise<void>;
+  /** Nothing can be taken back, and of what was written only what was appended first can be patched. */
+  readonly appendOnly?: boolean;
 }
 
 /** A point that `rewind` can go back to: everything after it is taken out of the artifact again. */
@@ -73,6 +75,11 @@ export class ArtifactWriter {
     this.#publication = publication;
     this.#compressionLevel = compressionLevel;
     this.#onBytes = onBytes;
+  }
+
+  /** Otherwise only what cannot change any more may be added. */
+  get canRewind(): boolean {
+    return this.#publication.appendOnly !== true;
   }
 
   get members(): readonly IndexMember[] {
@@ -233,7 +240,7 @@ export class ArtifactWriter {
   }
 
   /** Ends the tar, writes the index, then the head with its final content. */
-  async finish(descriptor: ArtifactDescriptor, facts: IndexFacts): Promise<void> {
+  async finish(descriptor: ArtifactDescriptor, facts: IndexFacts): Promise<ArtifactIndex> {
     await this.#enqueue(this.#compress(Buffer.alloc(TAR_END_BYTES)));
     await this.#drain(0);
     const head = this.#head(descriptor);
@@ -250,6 +257,7 @@ export class ArtifactWriter {
     };
     const stored = await compressFrame(Buffer.from(JSON.stringify(index), 'utf8'), INDEX_COMPRESSION_LEVEL);
     await this.#publication.append(writeIndexBlock(this.#publication.bytes, stored));
+    return index;
   }
 
   /** Waits for work under way, so that a discarded file is not written to any more. */

@@ -5,12 +5,15 @@
 import { basename } from 'node:path';
 import { memberBytesOf } from '../artifact/members.ts';
 import { hasMetadataScript } from '../artifact/metadata.ts';
-import { type Artifact, openArtifact } from '../artifact/reader.ts';
+import { type Artifact, corruptOnFormatError, openArtifact } from '../artifact/reader.ts';
+import { readClearHeader } from '../artifact/sealedfile.ts';
 import { type ErrorCode, GraphkeepError, throwIfAborted } from '../errors.ts';
 import { formatUuid } from '../formats/neostore.ts';
 import { storeIdHash } from '../formats/storeid.ts';
 import { ARTIFACTS_OPENING_MAX } from '../limits.ts';
+import { storedBytesOf } from '../storage/local.ts';
 import { filesIn, type ListedFacts, type ListedFile } from '../storage/places.ts';
+import { parseClearHeader } from './clearheader.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from './summary.ts';
 
 const ARTIFACT_SUFFIX = '.backup';
@@ -28,13 +31,27 @@ export interface Catalogue {
   readonly unreadable: readonly UnreadableArtifact[];
 }
 
+/**
+ * Whether artifacts count that no key opens, by what they say in the clear. Only for those who do no harm with what is not
+ * true: nothing is removed or restored on the word of a file.
+ */
+export type SealedOnes = 'withSealed' | 'opened';
+
 /** Summaries of the artifacts of a folder. A file that is none is reported beside them, not thrown. */
-export async function readCatalogue(directory: string, signal?: AbortSignal): Promise<Catalogue> {
-  return catalogueOf(await listArtifactFiles(directory), signal);
+export async function readCatalogue(
+  directory: string,
+  signal?: AbortSignal,
+  sealed: SealedOnes = 'opened',
+): Promise<Catalogue> {
+  return catalogueOf(await listArtifactFiles(directory), signal, sealed);
 }
 
 /** The same for files that were named. */
-export async function catalogueOf(files: readonly ListedFile[], signal?: AbortSignal): Promise<Catalogue> {
+export async function catalogueOf(
+  files: readonly ListedFile[],
+  signal?: AbortSignal,
+  sealed: SealedOnes = 'opened',
+): Promise<Catalogue> {
   const artifacts: ArtifactSummary[] = [];
   const unreadable: UnreadableArtifact[] = [];
   const readAll = async (queue: Iterator<ListedFile>): Promise<void> => {
@@ -42,7 +59,7 @@ export async function catalogueOf(files: readonly ListedFile[], signal?: AbortSi
       throwIfAborted(signal);
       const { path, facts } = next.value;
       try {
-        artifacts.push(await summaryOf(path, facts));
+        artifacts.push(await summaryOf(path, sealed, facts));
       } catch (error) {
         if (!(error instanceof GraphkeepError)) throw error;
         unreadable.push({ path, code: error.code, message: error.message });
@@ -65,18 +82,46 @@ export async function listArtifactFiles(directory: string): Promise<ListedFile[]
   });
 }
 
-/** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND, GK_UNSUPPORTED */
-export async function summaryOf(path: string, facts?: ListedFacts): Promise<ArtifactSummary> {
-  const artifact = await openArtifact(path, facts);
-  await artifact.file.close();
-  return describeArtifact(artifact);
+/** @throws GK_ARTIFACT_CORRUPT, GK_NOT_FOUND, GK_KEY_MISSING, GK_UNSUPPORTED */
+export async function summaryOf(
+  path: string,
+  sealed: SealedOnes = 'opened',
+  facts?: ListedFacts,
+): Promise<ArtifactSummary> {
+  try {
+    const artifact = await openArtifact(path, facts);
+    await artifact.file.close();
+    return describeArtifact(artifact);
+  } catch (error) {
+    const isSealed = error instanceof GraphkeepError && error.code === 'GK_KEY_MISSING';
+    const summary = isSealed && sealed === 'withSealed' ? await summaryOfSealed(path, facts) : undefined;
+    if (summary === undefined) throw error;
+    return summary;
+  }
+}
+
+function summaryOfSealed(path: string, facts?: ListedFacts): Promise<ArtifactSummary | undefined> {
+  return corruptOnFormatError(path, async () => {
+    const clear = await readClearHeader(path, facts);
+    return clear && parseClearHeader(clear.body, { path, bytes: clear.bytes });
+  });
 }
 
 export function describeArtifact(artifact: Artifact): ArtifactSummary {
-  const { descriptor, index, file, container } = artifact;
+  const { file, container } = artifact;
   return {
-    path: file.path,
-    bytes: file.bytes,
+    ...summarize({ path: file.path, bytes: storedBytesOf(file), container: container.magic }, artifact),
+    ...(file.sealedBytes === undefined ? {} : { encrypted: 'opened' }),
+  };
+}
+
+/** The same of what is just being written. */
+export function summarize(
+  place: Pick<ArtifactSummary, 'path' | 'bytes' | 'container'>,
+  { descriptor, index }: Pick<Artifact, 'descriptor' | 'index'>,
+): ArtifactSummary {
+  return {
+    ...place,
     database: descriptor.databaseName,
     databaseId: formatUuid(descriptor.databaseUuid),
     time: timeOf(descriptor.timeSeconds * 1000n),
@@ -87,7 +132,6 @@ export function describeArtifact(artifact: Artifact): ArtifactSummary {
     highestTransaction: descriptor.highestAppendIndex,
     storeIdHash: storeIdHash(descriptor.storeId),
     storeKey: storeKeyOf(descriptor.storeId),
-    container: container.magic,
     indexed: index !== undefined,
     ...(hasMetadataScript(descriptor) ? { hasMetadata: true } : {}),
     ...(index === undefined ? {} : indexFacts(index)),

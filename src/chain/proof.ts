@@ -12,6 +12,7 @@ import { type Artifact, openArtifact } from '../artifact/reader.ts';
 import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import type { LogTransaction } from '../formats/txlog/transactions.ts';
+import { storedBytesOf } from '../storage/local.ts';
 import type { Chain } from './chains.ts';
 import { ContinuityCheck } from './continuity.ts';
 import { type ArtifactSummary, storeKeyOf, type TransactionMark } from './summary.ts';
@@ -90,7 +91,7 @@ async function proveDifferential(
 /** The summary was read a while ago; a file that has another content now is another artifact. */
 export function refuseReplaced({ descriptor, index, file }: Artifact, summary: ArtifactSummary): void {
   const isSame =
-    file.bytes === summary.bytes &&
+    storedBytesOf(file) === summary.bytes &&
     descriptor.highestAppendIndex === summary.highestTransaction &&
     index?.highestChecksum === summary.highestChecksum;
   if (!isSame) throw broken(`${summary.path} was replaced by another artifact meanwhile`);

@@ -30,6 +30,8 @@ export interface ArtifactSummary {
   readonly storeKey: string;
   /** Container of the file: BTV1, BTV2, BZV1, BZV2, BZV3. */
   readonly container: string;
+  /** `opened` with a key; or `sealed`: known only by what it says in the clear, which nobody has proven. */
+  readonly encrypted?: 'opened' | 'sealed';
   /** Written by graphkeep, so that members, sizes and hashes are known. */
   readonly indexed: boolean;
   /** Carries a script of users and roles. */

@@ -7,6 +7,7 @@ import type { StockNeo4j } from '../neo4j/stock.ts';
 import type { AggregateResult, ChainRequest } from '../operations/types.ts';
 import { resolvePath } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
+import { addEncryptionOptions } from './encryptionoptions.ts';
 import {
   addCommonOptions,
   booleanOption,
@@ -82,6 +83,7 @@ function addAggregate(command: Command, name: string, context: CliContext, outco
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
   addWritableStoreOptions(command, context);
+  addEncryptionOptions(command, context);
   addCommonOptions(command).addHelpText('after', examplesOf(name));
   command.action(async (database: string | undefined, options: AggregateCommandOptions) => {
     outcome.exitStatus = await runAggregate(database, options, context);
@@ -149,12 +151,15 @@ async function requestsFor(
     return [{ subject: database, request: { artifactPath: fromPath, sourceDatabase: database } }];
   }
   const { inspectArtifacts } = await import('../operations/inspect.ts');
-  const { artifacts } = await inspectArtifacts(fromPath, { isFile: false });
+  const inspected = await inspectArtifacts(fromPath, { isFile: false });
+  const { artifacts } = inspected;
   const names = [...new Set(artifacts.map((artifact) => artifact.database))].sort();
   const matches = database === undefined ? () => true : databaseMatcher(database);
   const chosen = names.filter(matches);
   if (chosen.length === 0) {
     const whose = database === undefined ? '' : ` of database '${database}'`;
+    const { refuseUnopened } = await import('../operations/plan.ts');
+    refuseUnopened(inspected, `no artifact${whose} in ${fromPath} can be opened`);
     throw new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${fromPath}`, {
       hint: 'run: graphkeep backup inspect <folder>',
     });

@@ -10,6 +10,7 @@ import type { UploadFacts } from '../storage/objects/store.ts';
 import { urlOf } from '../storage/places.ts';
 import { CONFIGURATION_SUBJECT } from './backupconfiguration.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
+import { addIdentityOption } from './encryptionoptions.ts';
 import {
   addCommonOptions,
   booleanOption,
@@ -115,6 +116,7 @@ export function addBackupExpire(parent: Command, context: CliContext, outcome: C
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
   addStoreOptions(command, context);
+  addIdentityOption(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (backupPath: string | undefined, options: ExpireCommandOptions) => {
     const given = givenFolder(backupPath, options);

@@ -5,6 +5,7 @@ import { isEmptyDifferential, newestFirst } from '../chain/summary.ts';
 import type { ArtifactSummary, ChainOverview, InspectResult } from '../operations/types.ts';
 import { resolvePath, urlOf } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, writeLine } from './context.ts';
+import { addIdentityOption } from './encryptionoptions.ts';
 import {
   isConfigurationArtifact,
   printConfiguration,
@@ -46,6 +47,8 @@ Examples:
   $ graphkeep backup inspect /backups --latest-backup --database=neo4j
   $ graphkeep backup inspect /backups/neo4j-2026-08-07T16-05-37.backup --format=JSON
 
+Encrypted artifacts are listed with --identity, or by what they say themselves if they were written with
+--clear-header, which proves nothing.
 Only the headers are read; whether the content is whole is the question of 'graphkeep backup validate'.
 `;
 
@@ -69,6 +72,7 @@ export function addBackupInspect(parent: Command, context: CliContext, outcome: 
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
   addStoreOptions(command, context);
+  addIdentityOption(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (backupPath: string, options: InspectCommandOptions) => {
     if (options.latestBackup && options.latestChain) {
@@ -97,7 +101,10 @@ export async function printInspection(
     printResult({ artifacts, unreadable: [], chains: [] }, view, context);
     return 0;
   }
-  const { artifacts, unreadable, chains } = await inspectArtifacts(absolutePath, { isFile });
+  const { artifacts, unreadable, chains } = await inspectArtifacts(absolutePath, {
+    isFile,
+    sealed: 'withSealed',
+  });
   const shown = {
     artifacts: selectArtifacts(artifacts, view),
     unreadable,
@@ -134,8 +141,9 @@ function isWanted({ database }: { database: string }, view: InspectionView): boo
 }
 
 function printUnreadable(result: InspectResult, context: CliContext): void {
-  for (const { path: file, message } of result.unreadable) {
-    writeLine(context.stderr, `note: ${file} is left out: ${message}`);
+  for (const { path: file, code, message } of result.unreadable) {
+    const hint = code === 'GK_KEY_MISSING' ? '; give --identity=<file>' : '';
+    writeLine(context.stderr, `note: ${file} is left out: ${message}${hint}`);
   }
 }
 
@@ -169,9 +177,15 @@ const COLUMNS = [
   'RECOVERED',
 ] as const;
 
+/** The columns of neo4j-admin, and one more where something is encrypted. */
 export function renderArtifacts(artifacts: readonly ArtifactSummary[]): string {
-  return renderTable(COLUMNS, artifacts.map(tableRow));
+  if (artifacts.every(({ encrypted }) => encrypted === undefined))
+    return renderTable(COLUMNS, artifacts.map(tableRow));
+  const rows = artifacts.map((artifact) => [...tableRow(artifact), ENCRYPTED[artifact.encrypted ?? 'no']]);
+  return renderTable([...COLUMNS, 'ENCRYPTED'], rows);
 }
+
+const ENCRYPTED = { no: 'false', opened: 'true', sealed: 'true, not proven' } as const;
 
 function tableRow(artifact: ArtifactSummary): string[] {
   return [

@@ -5,6 +5,7 @@ import { ERROR_TABLE, GraphkeepError } from '../errors.ts';
 import type { ArtifactSummary, ChainVerdict, ValidateResult } from '../operations/types.ts';
 import { resolvePath } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
+import { addIdentityOption } from './encryptionoptions.ts';
 import {
   addCommonOptions,
   choiceOption,
@@ -51,6 +52,7 @@ export function addBackupValidate(parent: Command, context: CliContext, outcome:
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
   addStoreOptions(command, context);
+  addIdentityOption(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (paths: string[], options: ValidateCommandOptions) => {
     const given = paths.map((value) => parsePlace('<backup-path>', value));

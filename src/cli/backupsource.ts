@@ -1,5 +1,6 @@
 /** Where `database backup` takes databases from: the files of this host, or the backup servers of `--from`. */
 import type { ConfigurationContent } from '../artifact/configurationfile.ts';
+import { encryptsArtifacts } from '../artifact/encryption.ts';
 import type { BackupSource } from '../hotcopy/source.ts';
 import {
   type Installation,
@@ -76,7 +77,12 @@ async function localSources(
   );
   const readConfiguration: Sources['readConfiguration'] = async (includePlugins, signal) => {
     const local = await import('../operations/configuration.ts');
-    return local.readConfiguration({ installation, includePlugins, signal });
+    return local.readConfiguration({
+      installation,
+      includePlugins,
+      includePrivateKeys: encryptsArtifacts(),
+      signal,
+    });
   };
   return { installation, selected, readConfiguration, close: () => undefined };
 }

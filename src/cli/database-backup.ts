@@ -19,6 +19,7 @@ import {
 import { addMetadataOptions, checkMetadataOptions, metadataLine } from './backupmetadata.ts';
 import { openSources, type SelectedSource, type SourceOptions } from './backupsource.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
+import { addEncryptionOptions } from './encryptionoptions.ts';
 import {
   addCommonOptions,
   addInstallationOptions,
@@ -53,6 +54,7 @@ export interface BackupCommandOptions extends SourceOptions, ConfigurationOption
   checkConsistency: boolean;
   reportPath?: string;
   tempPath?: string;
+  encryptTo?: readonly string[];
   format?: string;
   verbose: boolean;
 }
@@ -61,6 +63,7 @@ export interface BackupCommandOptions extends SourceOptions, ConfigurationOption
 export type BackedUp = CheckedBackup | ConfigurationBackup;
 
 const KINDS: Readonly<Record<BackupType, string>> = { AUTO: '', DIFF: 'differential ', FULL: 'full ' };
+const CREATE_FIRST = 'create the folder first';
 const COMPRESSION_LEVEL_DEFAULT = 1;
 const COMPRESSION_LEVEL_MAX = 19;
 
@@ -73,6 +76,7 @@ Examples:
   $ graphkeep database backup --from-path-data=/data/databases --from-path-txn=/data/transactions --to-path=/backups
   $ graphkeep database backup --to-path=/backups --include-metadata=users=anna,ben    not all users
   $ graphkeep database backup --neo4j-home=/var/lib/neo4j --to-path=/backups --include-configuration '*'
+  $ graphkeep database backup --to-path=/backups --encrypt-to=age1…    only who has the private key can read it
   $ graphkeep database backup --inspect-path=/backups           what is there
   $ graphkeep database backup --to-path=/backups --to-path=s3://offsite/backups --require=any
 
@@ -99,6 +103,7 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
     )
     .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)");
   addWritableStoreOptions(command, context);
+  addEncryptionOptions(command, context);
   addBackupOptions(command, { wholeDbms: false }).addHelpText('after', EXAMPLES);
   command.action(async (names: string[], options: BackupCommandOptions) => {
     outcome.exitStatus = await runBackup(names, options, context);
@@ -145,7 +150,10 @@ export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: b
       pathOption('--report-path <folder>', 'Where the report of the check is kept (default: --to-path)'),
     )
     .addOption(
-      pathOption('--temp-path <folder>', 'Where the check unpacks the database (default: --to-path)'),
+      pathOption(
+        '--temp-path <folder>',
+        'Where the check unpacks the database (default: --to-path), and what changes lies before it is encrypted',
+      ),
     )
     .addOption(choiceOption('--format', 'Form of the output', ['TEXT', 'JSON'], 'TEXT'));
   if (wholeDbms) addIncludePlugins(command);
@@ -231,6 +239,7 @@ export async function runBackup(
     return printInspection(options.inspectPath, { json }, context);
   }
   refuseWithoutCheck(options);
+  refuseBesideEncryption(options);
   checkMetadataOptions(options);
   checkConfigurationOptions(options);
   const [targetDirectory, ...alsoTo] = await requireTargets(options);
@@ -254,6 +263,11 @@ export async function runBackup(
     compress: options.compress,
     compressionLevel,
     keepFailed: options.keepFailed,
+    ...(options.tempPath === undefined
+      ? {}
+      : {
+          stagingDirectory: await requireFolder(options.tempPath, 'the folder of --temp-path', CREATE_FIRST),
+        }),
     ...(options.limitRate === undefined ? {} : { rateBytesPerSecond: options.limitRate }),
   };
   const items: WorkItem<BackedUp>[] = sources.selected.map(
@@ -329,10 +343,24 @@ function refuseBesideStores(options: BackupCommandOptions, targets: readonly str
   }
 }
 
-/** Only the check unpacks anything or writes a report; without it the two would be silently ignored. */
-function refuseWithoutCheck({ checkConsistency, tempPath, reportPath }: BackupCommandOptions): void {
-  const given =
-    tempPath !== undefined ? '--temp-path' : reportPath !== undefined ? '--report-path' : undefined;
+/** What would put on a disk what is to be read with a key only, or nobody could read any more. */
+function refuseBesideEncryption({ encryptTo, ...options }: BackupCommandOptions): void {
+  if (encryptTo === undefined) return;
+  if (options.keepFailed)
+    throw refusal('--keep-failed', 'nobody can open an encrypted file that was not finished');
+  if (options.checkConsistency && options.tempPath === undefined) {
+    throw usageError(
+      '--check-consistency unpacks the database, and not encrypted',
+      'say with --temp-path=<folder> where that may be',
+    );
+  }
+}
+
+/** Only the check and the encryption put anything aside, only the check writes a report: no option is silently ignored. */
+function refuseWithoutCheck(options: BackupCommandOptions): void {
+  const { checkConsistency, tempPath, reportPath, encryptTo } = options;
+  const isForNothing = tempPath !== undefined && encryptTo === undefined;
+  const given = isForNothing ? '--temp-path' : reportPath !== undefined ? '--report-path' : undefined;
   if (given === undefined || checkConsistency) return;
   const reason = 'nothing is staged: the artifact is written straight into --to-path';
   throw refusal(given, reason, `leave out ${given}, or give --check-consistency`);
@@ -358,7 +386,7 @@ async function requireTargets({ toPath, require }: BackupCommandOptions): Promis
     throw usageError('--to-path is missing', 'give --to-path=<folder>, an existing folder');
   if (require === 'ANY' && others.length > 0) return [resolvePath(first), ...others.map(resolvePath)];
   const folderOf = (given: string): Promise<string> =>
-    requireFolder(given, 'the target folder', 'create the folder first');
+    requireFolder(given, 'the target folder', CREATE_FIRST);
   return [await folderOf(first), ...(await Promise.all(others.map(folderOf)))];
 }
 

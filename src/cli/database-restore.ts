@@ -7,6 +7,7 @@ import type { ChainRequest, RestorePlan, RestoreResult } from '../operations/typ
 import { resolvePath } from '../storage/places.ts';
 import { refuseBesidePaths } from './backupsource.ts';
 import { type CliContext, type CommandOutcome, isVerbose } from './context.ts';
+import { addIdentityOption } from './encryptionoptions.ts';
 import {
   addCommonOptions,
   addInstallationOptions,
@@ -85,6 +86,7 @@ export function addDatabaseRestore(parent: Command, context: CliContext, outcome
     );
   addInstallationOptions(command);
   addStoreOptions(command, context);
+  addIdentityOption(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (database: string | undefined, options: RestoreCommandOptions) => {
     outcome.exitStatus = await runRestore(database, options, context);

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { detailsOf } from './backupconfiguration.ts';
 import type { CliContext, CommandOutcome } from './context.ts';
 import { addBackupOptions, type BackedUp, type BackupCommandOptions, runBackup } from './database-backup.ts';
+import { addEncryptionOptions } from './encryptionoptions.ts';
 import { usageError } from './options.ts';
 import { countOf, formatBytes, formatDuration } from './render.ts';
 import { addWritableStoreOptions } from './storeoptions.ts';
@@ -17,8 +18,8 @@ Examples:
 
 Every database, system with its users included, one artifact each; and one file with the settings,
 certificates, licenses and the list of plugins. 'graphkeep dbms restore' makes a new machine of them.
-Private keys are left out and named. Settings are taken as they are, passwords in them included: keep the
-folder or bucket as safe as the server.
+Private keys are left out and named, unless the artifacts are encrypted: --encrypt-to=age1… Settings are
+taken as they are, passwords in them included: keep the folder or bucket as safe as the server.
 Exit status: 0 when all went well, 1 when any part failed; the others are done all the same.
 `;
 
@@ -30,6 +31,7 @@ export function addDbmsBackup(parent: Command, context: CliContext, outcome: Com
       'Backs up every database of a Neo4j while it runs, and all that a new machine needs besides.',
     );
   addWritableStoreOptions(command, context);
+  addEncryptionOptions(command, context);
   addBackupOptions(command, { wholeDbms: true }).addHelpText('after', EXAMPLES);
   command.action(async (options: BackupCommandOptions) => {
     if ((options.toPath ?? []).length > 1)

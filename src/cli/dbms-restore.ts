@@ -7,6 +7,7 @@ import { CONFIGURATION_SUBJECT } from './backupconfiguration.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import { parseUntil } from './database-restore.ts';
 import { renderConfigurationPlan, renderConfigurationRestore } from './dbmsreport.ts';
+import { addIdentityOption } from './encryptionoptions.ts';
 import {
   addCommonOptions,
   booleanOption,
@@ -68,6 +69,7 @@ export function addDbmsRestore(parent: Command, context: CliContext, outcome: Co
     .addOption(booleanOption('--dry-run', 'Only say what would be restored, after all checks', false))
     .addOption(choiceOption('--format', 'Form of the output', ['TEXT', 'JSON'], 'TEXT'));
   addStoreOptions(command, context);
+  addIdentityOption(command, context);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (options: DbmsRestoreOptions) => {
     outcome.exitStatus = await runDbmsRestore(options, context);

@@ -7,8 +7,17 @@ export interface SnapshotGroup {
   readonly path: string;
   /** A group that can be left out, since Neo4j rebuilds it. */
   readonly rebuildable: boolean;
-  /** Opens the files for one attempt; undefined when they are gone or not readable from one moment now. */
-  open(): Promise<OpenGroup | undefined>;
+  /**
+   * Opens the files for one attempt; undefined when they are gone or not readable from one moment now. With `aside`, what
+   * could change is copied aside first, so that what is read afterwards stays.
+   */
+  open(aside?: Aside): Promise<OpenGroup | undefined>;
+}
+
+/** Where a group is copied to, on the host that has its files; a backup server has a folder of its own for it. */
+export interface Aside {
+  readonly directory: string;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface OpenGroup {

@@ -15,11 +15,12 @@ import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import { openForReading } from '../storage/local.ts';
 import { type Fence, readFence } from './fence.ts';
-import type { OpenGroup, SnapshotGroup } from './group.ts';
+import type { Aside, OpenGroup, SnapshotGroup } from './group.ts';
 import { LogPins, pinFile } from './logfolder.ts';
 import { membersOfTail } from './logmembers.ts';
 import { openLuceneIndex } from './luceneindex.ts';
 import { readExactly } from './member.ts';
+import { stageGroup } from './staged.ts';
 import {
   listStore,
   MANDATORY_FILES,
@@ -218,14 +219,24 @@ function groupsOf(directory: string, listing: StoreListing, family: string): Sna
     ...trees.map((file) => ({
       path: file.path,
       rebuildable: true,
-      open: () => openTree(directory, file.path),
+      open: (aside?: Aside) => openAtRest(() => openTree(directory, file.path), aside),
     })),
     ...listing.luceneIndexes.map((path) => ({
       path,
       rebuildable: true,
-      open: () => openLuceneIndex(directory, path),
+      open: (aside?: Aside) => openAtRest(() => openLuceneIndex(directory, path), aside),
     })),
   ];
+}
+
+async function openAtRest(
+  open: () => Promise<OpenGroup | undefined>,
+  aside: Aside | undefined,
+): Promise<OpenGroup | undefined> {
+  const group = await open();
+  return group === undefined || aside === undefined
+    ? group
+    : stageGroup(group, aside.directory, aside.signal);
 }
 
 /** A record store as it is: the log repairs every page that changes meanwhile. */

@@ -3,6 +3,7 @@
  * load. The artifacts that it replaces go only after the result was published and every byte of it validated.
  */
 import { dirname } from 'node:path';
+import { encryptsArtifacts } from '../artifact/encryption.ts';
 import { fileVersionOf } from '../artifact/logmember.ts';
 import { readStoredFrame } from '../artifact/membersource.ts';
 import { withMetadataScript } from '../artifact/metadata.ts';
@@ -59,6 +60,7 @@ export async function aggregateChain(options: AggregateOptions): Promise<Aggrega
       durationMs,
     };
   }
+  refuseUnencrypted(chosen, options);
   const shared = await acquireLease(dirname(full.path), 'shared', leaseOptions(options));
   let written: ArtifactBackup;
   try {
@@ -79,6 +81,22 @@ export async function aggregateChain(options: AggregateOptions): Promise<Aggrega
     removed,
     durationMs: Math.round(performance.now() - startedMs),
   };
+}
+
+/** What was encrypted does not become plain because an option was forgotten, nor for a while beside the artifacts. */
+function refuseUnencrypted({ chain }: ChosenChain, { stock, temporaryDirectory }: AggregateOptions): void {
+  const encrypted = artifactsOf(chain).find((artifact) => artifact.encrypted !== undefined);
+  if (encrypted === undefined) return;
+  if (!encryptsArtifacts()) {
+    throw new GraphkeepError('GK_USAGE', `${encrypted.path} is encrypted, and the result would not be`, {
+      hint: 'say with --encrypt-to=<key|file> who is to open the result',
+    });
+  }
+  if (stock !== undefined && temporaryDirectory === undefined) {
+    throw new GraphkeepError('GK_USAGE', 'for its recovery the database is unpacked, and not encrypted', {
+      hint: 'say with --temp-path=<folder> where that may be, or give --engine=none',
+    });
+  }
 }
 
 function leaseOptions({ signal, leaseWaitMs }: AggregateOptions): LeaseOptions {
@@ -119,7 +137,7 @@ async function writeFolded(chosen: ChosenChain, options: AggregateOptions): Prom
       };
       await file.writer.begin(descriptor);
       await copyMembers(file.writer, source, index, chosen, options);
-      await file.writer.finish(descriptor, indexFactsOf(chosen, index));
+      await file.finish(descriptor, indexFactsOf(chosen, index));
       const artifactPath = await file.publish(timeSeconds);
       return {
         artifactPath,
@@ -213,6 +231,7 @@ async function writeRecovered(
       ...options,
       compress: full.compressed,
       targetDirectory,
+      stagingDirectory: scratch,
       timeSeconds,
       ...(script === undefined ? {} : { metadataScript: script.toString('utf8') }),
     });

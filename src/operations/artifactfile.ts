@@ -5,11 +5,16 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { encryptsArtifacts, writesClearHeader } from '../artifact/encryption.ts';
 import { withMetadataScript } from '../artifact/metadata.ts';
-import { ArtifactWriter } from '../artifact/writer.ts';
+import { SealedSink } from '../artifact/sealedsink.ts';
+import { ArtifactWriter, type IndexFacts } from '../artifact/writer.ts';
+import { summarize } from '../chain/catalogue.ts';
+import { writeClearHeader } from '../chain/clearheader.ts';
 import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { INDEX_PROPERTY } from '../formats/artifact/index.ts';
+import { CLEAR_HEADER_BYTES } from '../limits.ts';
 import { FAILED_SUFFIX, type Publication } from '../storage/local.ts';
 import type { FileLock } from '../storage/locks.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
@@ -56,13 +61,19 @@ export interface ArtifactFileOptions extends ArtifactForm, OperationContext {
 export class ArtifactFile {
   readonly writer: ArtifactWriter;
   readonly #publication: ArtifactPublication;
+  readonly #sealed: SealedSink | undefined;
   readonly #options: ArtifactFileOptions;
 
-  private constructor(publication: ArtifactPublication, options: ArtifactFileOptions) {
+  private constructor(
+    publication: ArtifactPublication,
+    sealed: SealedSink | undefined,
+    options: ArtifactFileOptions,
+  ) {
     this.#publication = publication;
+    this.#sealed = sealed;
     this.#options = options;
     const level = options.compress ? options.compressionLevel : undefined;
-    this.writer = new ArtifactWriter(publication, level, options.onBytes);
+    this.writer = new ArtifactWriter(sealed ?? publication, level, options.onBytes);
   }
 
   /** Runs `work`; unless it ends well, nothing stays that looks like an artifact. */
@@ -71,15 +82,26 @@ export class ArtifactFile {
     work: (file: ArtifactFile) => Promise<Result>,
   ): Promise<Result> {
     const { publication, lock } = await beginPublication(options);
-    const file = new ArtifactFile(publication, options);
+    let file: ArtifactFile | undefined;
     try {
+      file = new ArtifactFile(publication, await sealIfAsked(publication), options);
       return await work(file);
     } catch (error) {
-      await file.#abandon();
+      if (file === undefined) await publication.discard();
+      else await file.#abandon();
       throw error;
     } finally {
       lock?.release();
     }
+  }
+
+  /** Writes what comes last. */
+  async finish(descriptor: ArtifactDescriptor, facts: IndexFacts): Promise<void> {
+    const index = await this.writer.finish(descriptor, facts);
+    if (this.#sealed === undefined) return;
+    const container = this.#options.compress ? 'BZV2' : 'BTV2';
+    const summary = summarize({ path: '', bytes: 0, container }, { descriptor, index });
+    await this.#sealed.finish(writesClearHeader() ? writeClearHeader(summary) : undefined);
   }
 
   get bytes(): number {
@@ -107,6 +129,12 @@ export class ArtifactFile {
 }
 
 type ArtifactPublication = Publication | ObjectPublication | SeveralPlaces;
+
+/** The sink that encrypts, when artifacts are to be encrypted. */
+async function sealIfAsked(publication: ArtifactPublication): Promise<SealedSink | undefined> {
+  if (!encryptsArtifacts()) return undefined;
+  return SealedSink.begin(publication, writesClearHeader() ? CLEAR_HEADER_BYTES : undefined);
+}
 
 async function beginPublication(
   options: ArtifactFileOptions,

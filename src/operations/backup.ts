@@ -2,6 +2,8 @@
  * `database backup`: one artifact of one database, full or differential, taken while a server runs or from files at
  * rest. Decides which of the two it is, and begins anew when the server was faster.
  */
+import { encryptsArtifacts } from '../artifact/encryption.ts';
+import type { ArtifactSummary } from '../chain/summary.ts';
 import { GraphkeepError } from '../errors.ts';
 import { type BackupSource, localSource } from '../hotcopy/source.ts';
 import { BACKUP_ATTEMPTS_MAX } from '../limits.ts';
@@ -61,6 +63,7 @@ async function takeBackup(source: BackupSource, options: PlacedOptions): Promise
   try {
     const parent = await findCommonParent(log, source, options);
     if ('artifact' in parent) {
+      noticeUnencrypted(parent.artifact, options);
       return {
         artifact: await takeDifferential(log, parent, source, options),
         parentPath: parent.artifact.path,
@@ -73,6 +76,12 @@ async function takeBackup(source: BackupSource, options: PlacedOptions): Promise
   } finally {
     await log.close();
   }
+}
+
+/** Somebody who encrypted yesterday does most likely not mean to stop it today. */
+function noticeUnencrypted({ path, encrypted }: ArtifactSummary, { listener }: BackupOptions): void {
+  if (encrypted === undefined || encryptsArtifacts()) return;
+  listener?.notice(`${path} is encrypted, and what follows it will not be: give --encrypt-to as before`);
 }
 
 /** Asked for a differential, a full one instead may take hours and the space of a night: only if that is wanted. */

@@ -1,6 +1,7 @@
 /**
  * What an installation has beside its databases, read on its own host: settings, certificates, licenses, and which plugins
- * it has. Private keys stay where they are until artifacts can be encrypted. Publishes nothing: configurationbackup.ts.
+ * it has. Private keys stay where they are unless what is made of it is encrypted. Publishes nothing, which is the business
+ * of configurationbackup.ts.
  */
 import { constants, type Dirent } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
@@ -35,6 +36,8 @@ export interface ConfigurationRequest extends OperationContext {
   readonly installation: Installation;
   /** Take the jars of the plugins themselves, not only their names and hashes. */
   readonly includePlugins: boolean;
+  /** Take private keys as well: only where nobody reads what is made of this without a key. */
+  readonly includePrivateKeys?: boolean;
 }
 
 /** @throws GK_USAGE without a home, GK_CONFIG, GK_NO_PERMISSION, GK_UNSUPPORTED beyond a bound */
@@ -42,7 +45,7 @@ export async function readConfiguration(request: ConfigurationRequest): Promise<
   const { databasesRoot } = request.installation;
   const { home, configurationDirectory } = requireHome(request.installation);
   const installed = await readPlaces(home, configurationDirectory);
-  const collector = new Collector(installed, request.signal);
+  const collector = new Collector(installed, request);
   for (const place of installed.places) {
     const holdsData = databasesRoot === place.folder || isBelow(databasesRoot, place.folder);
     if (place.role === 'plugin') continue;
@@ -102,11 +105,13 @@ class Collector {
   readonly leftOut: LeftOutFile[] = [];
   readonly #installed: InstallationPlaces;
   readonly #signal: AbortSignal | undefined;
+  readonly #takesKeys: boolean;
   #totalBytes = 0;
 
-  constructor(installed: InstallationPlaces, signal: AbortSignal | undefined) {
+  constructor(installed: InstallationPlaces, { signal, includePrivateKeys }: ConfigurationRequest) {
     this.#installed = installed;
     this.#signal = signal;
+    this.#takesKeys = includePrivateKeys === true;
   }
 
   async collect(place: Place): Promise<void> {
@@ -139,9 +144,10 @@ class Collector {
     if (entry.isSymbolicLink()) {
       if (!(await leadsToFileBelow(file, root))) return leaveOut('link');
     } else if (!entry.isFile()) return leaveOut('special');
-    if (this.#installed.privateKeys.has(file) || isKeyName(entry.name)) return leaveOut('privateKey');
+    const isKey = this.#installed.privateKeys.has(file) || isKeyName(entry.name);
+    if (isKey && !this.#takesKeys) return leaveOut('privateKey');
     const { content, mode } = await readWhole(file, CONFIGURATION_TOTAL_BYTES_MAX - this.#totalBytes);
-    if (holdsPrivateKey(entry.name, content)) return leaveOut('privateKey');
+    if (!this.#takesKeys && holdsPrivateKey(entry.name, content)) return leaveOut('privateKey');
     this.#totalBytes += content.length;
     this.sources.push(sourceOf({ place, name, content, mode }));
     if (this.sources.length > CONFIGURATION_FILES_MAX)

@@ -9,7 +9,10 @@ import {
   configurationBytes,
 } from '../artifact/configurationfile.ts';
 import { proveConfiguration } from '../artifact/configurationproof.ts';
+import { encryptsArtifacts } from '../artifact/encryption.ts';
 import { corruptOnFormatError } from '../artifact/reader.ts';
+import { SealedSink } from '../artifact/sealedsink.ts';
+import type { ArtifactSink } from '../artifact/writer.ts';
 import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
 import type { Publication } from '../storage/local.ts';
@@ -55,10 +58,12 @@ export async function publishConfiguration(
     ? { publication: await beginObject(targetDirectory, nameOf, { signal }), lock: undefined }
     : await beginFile(targetDirectory, PARTIAL_NAME);
   try {
+    const sealed = encryptsArtifacts() ? await SealedSink.begin(publication) : undefined;
     // On its way already: what was sent to a store cannot be read back before it has its name.
     const manifest = await corruptOnFormatError(publication.partialPath, () =>
-      proveConfiguration(appended(pieces, publication, signal)),
+      proveConfiguration(appended(pieces, sealed ?? publication, signal)),
     );
+    await sealed?.finish();
     const artifactPath =
       publication instanceof ObjectPublication
         ? await publishObject(publication, targetDirectory, signal)
@@ -75,7 +80,7 @@ export async function publishConfiguration(
 
 async function* appended(
   pieces: AsyncIterable<Buffer>,
-  publication: Publication | ObjectPublication,
+  publication: Pick<ArtifactSink, 'append'>,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Buffer, void> {
   for await (const piece of pieces) {

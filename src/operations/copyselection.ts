@@ -8,6 +8,7 @@ import { catalogueOf, readCatalogue, type UnreadableArtifact } from '../chain/ca
 import { follows, groupArtifacts, overlaps } from '../chain/chains.ts';
 import { type ArtifactSummary, isEmptyDifferential } from '../chain/summary.ts';
 import { GraphkeepError } from '../errors.ts';
+import { isAge } from '../formats/age/header.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';
 import type { ReadableFile } from '../storage/local.ts';
 import { isFileAt, openPath } from '../storage/places.ts';
@@ -49,7 +50,7 @@ async function itemsOfFile(
   { from, latestChain }: CopySelection,
   signal: AbortSignal | undefined,
 ): Promise<CopyItem[]> {
-  if (timeOfName(path.basename(from)) !== undefined) return [configurationItem(from)];
+  if (timeOfName(path.basename(from)) !== undefined) return [await configurationItem(from)];
   const { artifacts, unreadable } = await catalogueOf([{ path: from }], signal);
   const [given] = artifacts;
   if (given === undefined || !latestChain)
@@ -71,7 +72,9 @@ async function itemsOfFolder(selection: CopySelection, signal: AbortSignal | und
   return [
     ...inOrder(chosen),
     ...(await itemsOfUnreadable(unread, latestChain)),
-    ...(latestChain ? configurations.slice(0, 1) : configurations.toReversed()).map(configurationItem),
+    ...(await Promise.all(
+      (latestChain ? configurations.slice(0, 1) : configurations.toReversed()).map(configurationItem),
+    )),
   ];
 }
 
@@ -90,8 +93,9 @@ function databaseOfName(file: string): string | undefined {
   return /^(.+)-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.backup$/.exec(path.basename(file))?.[1]?.toLowerCase();
 }
 
-function configurationItem(file: string): CopyItem {
-  return { path: file, name: path.basename(file), kind: 'configuration', needs: [] };
+async function configurationItem(file: string): Promise<CopyItem> {
+  const kind = (await isEncryptedAt(file)) ? 'encrypted' : 'configuration';
+  return { path: file, name: path.basename(file), kind, needs: [] };
 }
 
 /** Group by group; whatever follows another artifact ends with a later transaction than that. */
@@ -156,11 +160,10 @@ async function isEncryptedAt(file: string): Promise<boolean> {
   }
 }
 
-/** How every file in the format of age begins. */
-const ENCRYPTED_MAGIC = Buffer.from('age-encryption.org/v1\n', 'latin1');
+/** More than every age file begins with. */
+const AGE_START_BYTES = 64;
 
 /** Whether the stored bytes are ciphertext: whatever is known of keys, it is these bytes that are copied. */
 export async function isEncrypted(file: ReadableFile): Promise<boolean> {
-  if (file.bytes < ENCRYPTED_MAGIC.length) return false;
-  return (await readRange(file, 0, ENCRYPTED_MAGIC.length)).equals(ENCRYPTED_MAGIC);
+  return isAge(await readRange(file, 0, Math.min(AGE_START_BYTES, file.bytes)));
 }

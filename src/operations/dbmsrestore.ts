@@ -16,6 +16,7 @@ import { isLocked } from '../storage/locks.ts';
 import { formatTime } from './artifactfile.ts';
 import { listConfigurationArtifacts, timeOfName } from './configurationbackup.ts';
 import { type ConfigurationPlan, planConfiguration, replacedBy } from './configurationrestore.ts';
+import { refuseUnopened } from './plan.ts';
 import type { ChainRequest, OperationContext } from './types.ts';
 
 export interface DbmsRestoreRequest extends OperationContext {
@@ -77,6 +78,7 @@ async function databasesIn({
   for (const { path: file, message } of unreadable) listener?.notice(`${file} is passed over: ${message}`);
   const names = [...new Set(artifacts.map(({ database }) => database.toLowerCase()))].sort();
   if (names.length === 0) {
+    refuseUnopened(catalogue, `no artifact of a database in ${folder} can be opened`);
     throw new GraphkeepError('GK_NOT_FOUND', `no artifact of a database in ${folder}`, {
       hint: 'make one with: graphkeep dbms backup --to-path=<folder>',
     });

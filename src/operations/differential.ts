@@ -2,8 +2,9 @@
  * A differential artifact: the transactions after its parent's highest one. First it is decided which artifact of the
  * folder can be the parent (commands.md §2.3), and whether the server still has everything that comes after it.
  */
+import { basename } from 'node:path';
 import type { IndexFacts } from '../artifact/writer.ts';
-import { readCatalogue } from '../chain/catalogue.ts';
+import { type Catalogue, readCatalogue } from '../chain/catalogue.ts';
 import { chainsTo, leavesOf } from '../chain/chains.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from '../chain/summary.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
@@ -43,11 +44,9 @@ export async function findCommonParent(
   const parents: FollowableParent[] = [];
   let because: FullBecause | undefined;
   for (const targetDirectory of options.places.directories) {
-    const artifacts = await options.places.orFail(targetDirectory, () =>
-      readArtifacts(targetDirectory, options),
-    );
-    if (artifacts === undefined) continue;
-    const answer = await findParent(log, source, artifacts, { ...options, targetDirectory });
+    const catalogue = await options.places.orFail(targetDirectory, () => readPlace(targetDirectory, options));
+    if (catalogue === undefined) continue;
+    const answer = await findParent(log, source, catalogue, { ...options, targetDirectory });
     if ('artifact' in answer) parents.push(answer);
     else because ??= answer;
   }
@@ -60,13 +59,11 @@ export async function findCommonParent(
   return { reason: 'placesDiffer', message: `${endOf(first)}, but ${endOf(other)}` };
 }
 
-async function readArtifacts(
-  directory: string,
-  { signal, listener }: PlacedOptions,
-): Promise<readonly ArtifactSummary[]> {
-  const { artifacts, unreadable } = await readCatalogue(directory, signal);
-  for (const { path, message } of unreadable) listener?.notice(`${path} is passed over: ${message}`);
-  return artifacts;
+async function readPlace(directory: string, { signal, listener }: PlacedOptions): Promise<Catalogue> {
+  const catalogue = await readCatalogue(directory, signal, 'withSealed');
+  for (const { path, message } of catalogue.unreadable)
+    listener?.notice(`${path} is passed over: ${message}`);
+  return catalogue;
 }
 
 function endsAlike(left: ArtifactSummary, right: ArtifactSummary): boolean {
@@ -82,12 +79,12 @@ function endOf({ artifact }: Pick<FollowableParent, 'artifact'>): string {
 /**
  * The parent of the next differential, or why there is none. With `preferDifferential` the newest differential comes
  * first, which keeps every transaction in differentials although full ones are taken in between.
- * @param artifacts of the target folder
+ * @param catalogue of the target folder
  */
 export async function findParent(
   log: LogSource,
   source: BackupSource,
-  artifacts: readonly ArtifactSummary[],
+  { artifacts, unreadable }: Catalogue,
   options: Pick<BackupOptions, 'preferDifferentialAsParent' | 'targetDirectory' | 'signal'>,
 ): Promise<FollowableParent | FullBecause> {
   const named = artifacts.filter(({ database }) => database.toLowerCase() === source.name.toLowerCase());
@@ -95,7 +92,12 @@ export async function findParent(
   // Not simply the newest by time: where the clock was set back, an artifact that others follow may be that.
   const usable = leavesOf(group).toSorted(newestFirst);
   const newest = usable[0];
-  if (newest === undefined) return nothingToFollow(source, options.targetDirectory, named.length > 0);
+  if (newest === undefined) {
+    const locked = unreadable.find(({ path, code }) => code === 'GK_KEY_MISSING' && isNamed(path, source));
+    return locked === undefined
+      ? nothingToFollow(source, options.targetDirectory, named.length > 0)
+      : { reason: 'encrypted', message: `${locked.message}: ${WITHOUT_KEY}` };
+  }
   const preferred = options.preferDifferentialAsParent ? usable.find(({ full }) => !full) : undefined;
   let because: FullBecause | undefined;
   for (const candidate of new Set([preferred ?? newest, newest])) {
@@ -104,6 +106,14 @@ export async function findParent(
     because ??= answer;
   }
   return because!;
+}
+
+const WITHOUT_KEY =
+  'what follows it is told by --identity=<file>, or by the artifact itself if it was written with --clear-header';
+
+/** By its name: nothing else is known of an artifact that is encrypted. */
+function isNamed(path: string, { name }: BackupSource): boolean {
+  return basename(path).toLowerCase().startsWith(`${name.toLowerCase()}-`);
 }
 
 function isOfStore(artifact: ArtifactSummary, neostore: Neostore): boolean {
@@ -182,7 +192,7 @@ export async function takeDifferential(
     async (file) => {
       await file.writer.begin(descriptor);
       for (const member of members) await file.writer.addMember(rate.limited(member), options.signal);
-      await file.writer.finish(descriptor, indexFacts(parent, tail));
+      await file.finish(descriptor, indexFacts(parent, tail));
       const artifactPath = await file.publish(timeSeconds);
       return {
         artifactPath,

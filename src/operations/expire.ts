@@ -27,6 +27,7 @@ import {
   removeConfigurations,
 } from './expireconfigurations.ts';
 import { type Overlap, OverlapProofs } from './overlapproofs.ts';
+import { refuseUnopened } from './plan.ts';
 import type { OperationContext } from './types.ts';
 import { validateArtifact } from './validate.ts';
 
@@ -197,6 +198,8 @@ function unreadOf({ databases }: FolderPlan): Overlap[] {
 
 function planFolder(folder: Folder, run: ExpireRun): FolderPlan {
   const { options } = run;
+  // Nobody knows what they build on, and without it they are lost.
+  refuseUnopened(folder, `nothing is removed from ${options.directory}`);
   const { unreadable } = folder;
   const byName = Map.groupBy(folder.artifacts, ({ database }) => database.toLowerCase());
   const matches = options.database === undefined ? () => true : databaseMatcher(options.database);

@@ -1,11 +1,12 @@
 /** A full artifact of one database, in the order of docs/design.md: store files, then the log, then the head. */
+import { tmpdir } from 'node:os';
 import type { MemberSource } from '../artifact/membersource.ts';
 import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import { writePosition } from '../formats/artifact/index.ts';
 import { databaseIdOf } from '../formats/neostore.ts';
-import type { OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
+import type { Aside, OpenGroup, SnapshotGroup } from '../hotcopy/group.ts';
 import type { Snapshot } from '../hotcopy/snapshot.ts';
 import type { BackupSource } from '../hotcopy/source.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
@@ -63,7 +64,7 @@ class FullBackup {
     for (const member of await this.#snapshot.finalMembers()) {
       await writer.addMember(this.#rate.limited(member), this.#options.signal);
     }
-    await writer.finish(this.#describe(tail, timeSeconds), this.#indexFacts(tail));
+    await file.finish(this.#describe(tail, timeSeconds), this.#indexFacts(tail));
     const artifactPath = await file.publish(timeSeconds);
     return {
       artifactPath,
@@ -86,7 +87,7 @@ class FullBackup {
     for (let attempt = 1; attempt <= ATOMIC_COPY_ATTEMPTS_MAX; attempt++) {
       // First: it waits for what is under way, and when that fails no file of the group must be left open.
       const mark = await writer.mark();
-      const open = await group.open();
+      const open = await openAside(group, this.#asideFor(writer));
       if (open === undefined) continue;
       try {
         if (await this.#copyOnce(writer, open, group.rebuildable)) return;
@@ -100,6 +101,15 @@ class FullBackup {
     this.#options.listener?.notice(
       `${group.path} changed faster than it could be copied; Neo4j rebuilds it at the first start`,
     );
+  }
+
+  /**
+   * What is encrypted cannot be taken back, so nothing that can still change is encrypted. The copy is not in the target
+   * folder: its disk may be the very one that is not to see the data.
+   */
+  #asideFor(writer: ArtifactWriter): Aside | undefined {
+    if (writer.canRewind) return undefined;
+    return { directory: this.#options.stagingDirectory ?? tmpdir(), signal: this.#options.signal };
   }
 
   async #copyOnce(writer: ArtifactWriter, open: OpenGroup, atOnce: boolean): Promise<boolean> {
@@ -142,5 +152,19 @@ class FullBackup {
       latestCommitMillis: String(tail.latestCommitMillis),
       leftOut: this.#leftOut,
     };
+  }
+}
+
+/** Here it is not the target that lacks space. */
+async function openAside(group: SnapshotGroup, aside: Aside | undefined): Promise<OpenGroup | undefined> {
+  try {
+    return await group.open(aside);
+  } catch (error) {
+    if (aside === undefined || !(error instanceof GraphkeepError) || error.code !== 'GK_NO_SPACE')
+      throw error;
+    throw new GraphkeepError(error.code, `${group.path} does not fit: ${error.message}`, {
+      hint: 'give --temp-path=<folder>, on a disk with room for the largest index',
+      cause: error,
+    });
   }
 }

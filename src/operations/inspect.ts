@@ -3,7 +3,7 @@
  * kilobytes of each file, whatever its size.
  */
 import { dirname } from 'node:path';
-import { readCatalogue, summaryOf } from '../chain/catalogue.ts';
+import { readCatalogue, type SealedOnes, summaryOf } from '../chain/catalogue.ts';
 import { artifactsOf, groupArtifacts, leavesOf, surveyChains } from '../chain/chains.ts';
 import { chainsForRestore, windowOf } from '../chain/plan.ts';
 import { type ArtifactSummary, newestFirst } from '../chain/summary.ts';
@@ -14,16 +14,20 @@ import type { ChainOverview, InspectResult, OperationContext } from './types.ts'
 export interface InspectContext extends OperationContext {
   /** Whether the path is one artifact, where that is known: a store charges for each question. */
   readonly isFile?: boolean;
+  readonly sealed?: SealedOnes;
 }
 
 /**
  * Summaries of one artifact, or of every `.backup` file of a folder; newest first within each database.
  * A named file that is no artifact is an error; in a folder it is reported and the others are shown.
  */
-export async function inspectArtifacts(path: string, context: InspectContext = {}): Promise<InspectResult> {
-  if (context.isFile ?? (await isFileAt(path)))
-    return { artifacts: [await summaryOf(path)], unreadable: [], chains: [] };
-  const { artifacts, unreadable } = await readCatalogue(path, context.signal);
+export async function inspectArtifacts(
+  path: string,
+  { signal, isFile, sealed = 'opened' }: InspectContext = {},
+): Promise<InspectResult> {
+  if (isFile ?? (await isFileAt(path)))
+    return { artifacts: [await summaryOf(path, sealed)], unreadable: [], chains: [] };
+  const { artifacts, unreadable } = await readCatalogue(path, signal, sealed);
   return { artifacts, unreadable, chains: overviewOf(artifacts) };
 }
 
@@ -48,8 +52,10 @@ export async function inspectLatestChain(
   database: string | undefined,
   context: InspectContext = {},
 ): Promise<ArtifactSummary[]> {
-  const given = (context.isFile ?? (await isFileAt(path))) ? await summaryOf(path) : undefined;
-  const { artifacts } = await readCatalogue(given === undefined ? path : dirname(path), context.signal);
+  const isFile = context.isFile ?? (await isFileAt(path));
+  const given = isFile ? await summaryOf(path, 'withSealed') : undefined;
+  const folder = given === undefined ? path : dirname(path);
+  const { artifacts } = await readCatalogue(folder, context.signal, 'withSealed');
   const wanted = given?.database ?? database;
   if (wanted === undefined) {
     throw new GraphkeepError('GK_USAGE', '--latest-chain in a folder needs --database', {

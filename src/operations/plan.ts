@@ -139,7 +139,8 @@ function refuseNewerUnreadable({ unreadable }: Catalogue, group: ArtifactGroup):
   const newestTime = formatTime(newest.time ?? new Date(0));
   const lost = unreadable.find(({ path }) => (timeInName(path, group.database) ?? '') > newestTime);
   if (lost === undefined) return;
-  throw new GraphkeepError('GK_ARTIFACT_CORRUPT', `the newest artifact cannot be read: ${lost.message}`, {
+  const code = lost.code === 'GK_KEY_MISSING' ? lost.code : 'GK_ARTIFACT_CORRUPT';
+  throw new GraphkeepError(code, `the newest artifact cannot be read: ${lost.message}`, {
     hint: `to go back to what can be read, give the path ${newest.path}`,
   });
 }
@@ -173,9 +174,16 @@ function groupsToChooseFrom(catalogue: Catalogue, request: ChainRequest): Artifa
   );
   if (groups.length > 0) return groups.toSorted(byNewestTime);
   const whose = database === undefined ? '' : ` of database '${database}'`;
+  refuseUnopened(catalogue, `no artifact${whose} in ${folder} can be opened`);
   throw new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${folder}`, {
     hint: 'run: graphkeep backup inspect <folder>',
   });
+}
+
+/** @throws GK_KEY_MISSING when a file is encrypted and no key opened it */
+export function refuseUnopened({ unreadable }: Catalogue, message: string): void {
+  const encrypted = unreadable.find(({ code }) => code === 'GK_KEY_MISSING');
+  if (encrypted !== undefined) throw new GraphkeepError(encrypted.code, `${message}: ${encrypted.message}`);
 }
 
 function byNewestTime(left: ArtifactGroup, right: ArtifactGroup): number {

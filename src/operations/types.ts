@@ -52,6 +52,8 @@ export interface BackupOptions extends ArtifactForm, OperationContext {
   readonly preferDifferentialAsParent?: boolean;
   /** Upper bound of the rate at which files are read; none when absent. */
   readonly rateBytesPerSecond?: number;
+  /** Where an index is copied aside before it is encrypted, one at a time; the temporary folder when absent. */
+  readonly stagingDirectory?: string;
   /** Script of users and roles that the artifact carries in its head (metadata.ts); a secret. */
   readonly metadataScript?: string;
 }
@@ -66,6 +68,7 @@ export interface FullBackupOptions extends Omit<BackupOptions, 'type'> {
 export interface FullBecause {
   readonly reason:
     | 'noChain'
+    | 'encrypted'
     | 'otherStore'
     | 'foreign'
     | 'chainBroken'

@@ -132,7 +132,8 @@ interface JudgedChain {
 function judge(chain: Chain, results: ReadonlyMap<string, ValidateResult>): JudgedChain {
   const good: ArtifactSummary[] = [];
   for (const artifact of artifactsOf(chain)) {
-    const damage = results.get(artifact.path)?.problems[0];
+    const result = results.get(artifact.path);
+    const damage = result === undefined ? `${artifact.path} could not be read` : result.problems[0];
     const refutedJoint = jointProblem(artifact, chain.full, good, results);
     if (damage !== undefined || refutedJoint !== undefined) return { chain, good, damage, refutedJoint };
     good.push(artifact);

@@ -337,8 +337,8 @@ function remoteGroup(
   return {
     path,
     rebuildable,
-    open: async () => {
-      const staged = rebuildable && attempts++ > 0;
+    open: async (aside) => {
+      const staged = rebuildable && (attempts++ > 0 || aside !== undefined);
       const { answer, step } = await session.step(`groups/${number}/open`, { staged });
       if (!answer.has('members')) return undefined;
       const elsewhere = await Promise.all(lanes.map((lane) => lane.openGroup(path)));

@@ -12,7 +12,6 @@ import { GraphkeepError } from '../errors.ts';
 import type { OpenGroup } from '../hotcopy/group.ts';
 import type { LogSource } from '../hotcopy/logafter.ts';
 import type { Snapshot } from '../hotcopy/snapshot.ts';
-import { stageGroup } from '../hotcopy/staged.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
 import { FRAME_RAW_BYTES } from '../limits.ts';
 import type { LogStart, RemoteMember } from '../remote/protocol.ts';
@@ -131,11 +130,9 @@ export class Session {
     const group = this.#snapshot().groups[number];
     if (group === undefined) throw new GraphkeepError('GK_USAGE', `the session has no group ${number}`);
     await this.#close(number);
-    const opened = await group.open();
-    const open =
-      opened === undefined || stagingDirectory === undefined || !group.rebuildable
-        ? opened
-        : await stageGroup(opened, stagingDirectory, this.#stop.signal);
+    const open = await group.open(
+      stagingDirectory === undefined ? undefined : { directory: stagingDirectory, signal: this.#stop.signal },
+    );
     if (open === undefined) return undefined;
     this.#groups.set(number, { group: open, step });
     return open.members.map((source) => this.#number(source, number));

@@ -13,8 +13,15 @@ import { FOLDER_ENTRIES_MAX, UNSYNCED_BYTES_MAX } from '../limits.ts';
 export interface ReadableFile {
   readonly path: string;
   readonly bytes: number;
+  /** Of an encrypted file, which is read decrypted: its length as it lies there. */
+  readonly sealedBytes?: number;
   read(target: Buffer, positionBytes: number): Promise<number>;
   close(): Promise<void>;
+}
+
+/** Bytes that a file has where it lies. */
+export function storedBytesOf({ sealedBytes, bytes }: ReadableFile): number {
+  return sealedBytes ?? bytes;
 }
 
 export async function openForReading(path: string): Promise<ReadableFile> {

@@ -135,8 +135,8 @@ noticeEach([
   {
     step: 'session: what an earlier attempt opened is closed',
     file: 'src/server/session.ts',
-    from: '    await this.#close(number);\n    const opened',
-    to: '    const opened',
+    from: '    await this.#close(number);\n    const open =',
+    to: '    const open =',
     guard: SESSIONS,
     pattern: 'gives the same answer',
   },

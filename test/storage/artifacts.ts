@@ -9,6 +9,7 @@ import { after, before, describe, type TestContext, test } from 'node:test';
 import { memberFromBytes } from '../../src/artifact/membersource.ts';
 import { type ArtifactSink, ArtifactWriter } from '../../src/artifact/writer.ts';
 import { listArtifactFiles, readCatalogue, summaryOf } from '../../src/chain/catalogue.ts';
+import { CHUNK_BYTES } from '../../src/formats/age/payload.ts';
 import { foldersBelow } from '../../src/neo4j/folders.ts';
 import { aggregateChain } from '../../src/operations/aggregate.ts';
 import { backupDatabase } from '../../src/operations/backup.ts';
@@ -22,6 +23,7 @@ import { acquireLease } from '../../src/storage/lease.ts';
 import { Publication } from '../../src/storage/local.ts';
 import { ObjectPublication } from '../../src/storage/objects/publication.ts';
 import { closeStores, openPath, storeOf, useStoreSettings } from '../../src/storage/places.ts';
+import { makeKey, useKeys } from '../fixtures/age.ts';
 import { ChainScene, membersOf } from '../fixtures/chains.ts';
 import { storeIdOf } from '../fixtures/lines.ts';
 import { noise } from '../fixtures/random.ts';
@@ -30,9 +32,12 @@ import type { RunningStore } from './servers.ts';
 import { configurationIsWhole, damagedConfigurationIsNotPublished, wholeDbms } from './wholedbms.ts';
 
 const LINE = '5.26';
+const SEALED = { sealed: 'withSealed' } as const;
 const HOUR_MS = 3_600_000;
 /** Of one artifact: its two ends. What size it has is in the listing. */
 const REQUESTS_PER_LISTED = 2;
+/** An encrypted one is asked for its end twice over: by chunks, and where those are not enough for the index. */
+const REQUESTS_PER_SEALED_MAX = 4;
 
 export function artifactSuite(name: string, start: () => Promise<RunningStore | { skip: string }>): void {
   describe(`artifacts in ${name}`, async () => {
@@ -56,6 +61,13 @@ export function artifactSuite(name: string, start: () => Promise<RunningStore | 
       wholeLife(context, folder()));
     test('an artifact is inspected by a few requests', (context) => fewRequests(context, folder(), store));
     test('what was exchanged since it was listed is not read', () => exchangedIsNoticed(folder()));
+    test('an encrypted chain lives as one that is not', async (context) => {
+      const key = await makeKey();
+      useKeys(context, { to: [key], open: [key], clearHeader: true });
+      await wholeLife(context, folder());
+    });
+    test('an encrypted artifact is inspected by a few requests, with the key and without', (context) =>
+      fewRequestsEncrypted(context, folder(), store));
     test('an interrupted backup leaves nothing', (context) => nothingIsLeft(context, folder()));
     test('what is taken back while it is written is not in the object', (context) =>
       goesBack(context, folder()));
@@ -160,6 +172,28 @@ async function exchangedIsNoticed(target: string): Promise<void> {
   await store.put('x.backup', Buffer.from('other'), { ifAbsent: false });
   const again = await openPath(listed.path, listed.facts);
   await assert.rejects(again.read(Buffer.alloc(5), 0), failure('GK_SOURCE_MOVED'));
+}
+
+/** Large enough that its ends do not meet. */
+async function fewRequestsEncrypted(
+  context: TestContext,
+  target: string,
+  { proxy }: RunningStore,
+): Promise<void> {
+  const scene = new ChainScene(context, LINE);
+  const key = await makeKey();
+  useKeys(context, { to: [key], clearHeader: true });
+  const { artifactBytes } = await scene.backup('FULL', { targetDirectory: target, compress: false });
+  assert.ok(artifactBytes > 4 * CHUNK_BYTES, `${artifactBytes} bytes`);
+  for (const open of [[key], []]) {
+    useKeys(context, { open });
+    const before = proxy.seen.length;
+    const { artifacts } = await inspectArtifacts(target, SEALED);
+    assert.equal(artifacts[0]!.encrypted, open.length > 0 ? 'opened' : 'sealed');
+    const asked = proxy.seen.slice(before).map(({ method, path }) => `${method} ${path}`);
+    const ofArtifact = asked.filter((request) => request.includes('.backup'));
+    assert.ok(ofArtifact.length >= 2 && ofArtifact.length <= REQUESTS_PER_SEALED_MAX, asked.join('\n'));
+  }
 }
 
 async function nothingIsLeft(context: TestContext, target: string): Promise<void> {

@@ -27,6 +27,8 @@ export const FAKE_GCS: GoTool = {
   version: '1.56.1',
   module: 'github.com/fsouza/fake-gcs-server',
 };
+/** The tool itself, which knows nothing of graphkeep. */
+export const AGE: GoTool = { name: 'age', version: '1.3.2', module: 'filippo.io/age/cmd/age' };
 
 export function toolsFolder(): string {
   const configured = process.env.XDG_CACHE_HOME;

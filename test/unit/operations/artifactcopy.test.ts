@@ -27,6 +27,7 @@ import { sha256Of } from '../../../src/operations/hashing.ts';
 import { restoreDatabase } from '../../../src/operations/restore.ts';
 import type { OperationContext } from '../../../src/operations/types.ts';
 import { validateArtifact } from '../../../src/operations/validate.ts';
+import { makeKey, useKeys } from '../../fixtures/age.ts';
 import { ChainScene, HIGHEST } from '../../fixtures/chains.ts';
 import { foldersIn } from '../../fixtures/database.ts';
 import { LINES } from '../../fixtures/lines.ts';
@@ -412,4 +413,27 @@ describe('what is chosen', () => {
     flip(join(to, basename(artifactPath)), 1000);
     assert.deepEqual(codesOf(await copyAll(scene.target, to)), ['GK_TARGET_EXISTS']);
   });
+});
+
+test('what is encrypted is copied as it is, artifacts and configurations, and said to be unproven', async (context) => {
+  const scene = new ChainScene(context, '5.26');
+  useKeys(context, { to: [await makeKey()], clearHeader: true });
+  await scene.backup('FULL');
+  await scene.backupAt(30n, 'DIFF');
+  const configuration = 'configuration-2026-11-21T10-00-00.tar';
+  writeFileSync(
+    join(scene.target, configuration),
+    readFileSync(join(scene.target, namesIn(scene.target)[0]!)),
+  );
+  const to = makeFolder(scene.root, 'copies');
+  const run = await copyAll(scene.target, to, { verifyTarget: true });
+  assert.deepEqual(run.errors, []);
+  assert.deepEqual(
+    run.results.map(({ action, proven }) => [action, proven]),
+    Array(3).fill(['copied', false]),
+  );
+  assertSameFiles(bytesIn(to), bytesIn(scene.target));
+  const again = await copyAll(scene.target, to, { verifyTarget: true });
+  assert.ok(again.results.every(({ action }) => action === 'present'));
+  assert.equal(again.results.length, 3);
 });

@@ -394,3 +394,12 @@ describe('restore through the command line', () => {
     assert.equal((await restore(scene, '--restore-until=21')).exitStatus, 0);
   });
 });
+
+test('an artifact that could not be read is not called good', async (context) => {
+  const { scene, paths } = await makeChain(context);
+  const { artifacts } = await inspectArtifacts(scene.target);
+  const results = [await validateArtifact(paths[0]!), await validateArtifact(paths[1]!)];
+  const [verdict] = judgeChains(artifacts, results);
+  assert.deepEqual([verdict!.valid, verdict!.restorable?.to], [false, 25n]);
+  assert.match(verdict!.problems[0]!, /00-00-30\.backup could not be read/);
+});

@@ -3,12 +3,14 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { isAge } from '../../../src/formats/age/header.ts';
 import { KIB } from '../../../src/limits.ts';
 import { ArtifactCopies } from '../../../src/operations/artifactcopy.ts';
 import { formatTime } from '../../../src/operations/artifactfile.ts';
 import type { BackupOptions } from '../../../src/operations/types.ts';
 import { validateArtifact } from '../../../src/operations/validate.ts';
 import { acquireLease } from '../../../src/storage/lease.ts';
+import { makeKey, useKeys } from '../../fixtures/age.ts';
 import { ChainScene } from '../../fixtures/chains.ts';
 import { LINES } from '../../fixtures/lines.ts';
 import { failure, makeFolder, namesIn, openFilesBelow, smallFileSystem } from '../../fixtures/workspace.ts';
@@ -297,4 +299,23 @@ describe('the command', () => {
     const configuration = await backup(`--to-path=${second}`, '--include-configuration');
     assert.equal(configuration.exitStatus, 64);
   });
+});
+
+test('an encrypted one is sealed once: the same bytes in both places', async (context) => {
+  const key = await makeKey();
+  useKeys(context, { to: [key], open: [key], clearHeader: true });
+  const { scene, first, second, both } = setUp(context);
+  const full = await scene.backup('AUTO', both);
+  const differential = await scene.backupAt(30n, 'AUTO', both);
+  assert.equal(differential.parentPath, full.artifactPath);
+  for (const { artifactPath, artifactBytes, places } of [full, differential]) {
+    const [left, right] = [first, second].map((folder) => readFileSync(join(folder, basename(artifactPath))));
+    assert.ok(isAge(left!) && left!.equals(right!));
+    assert.deepEqual(
+      places?.map((place) => place.artifactBytes),
+      [artifactBytes, artifactBytes],
+    );
+    assert.equal(left!.length, artifactBytes);
+    assert.deepEqual((await validateArtifact(join(second, basename(artifactPath)))).problems, []);
+  }
 });

@@ -6,11 +6,13 @@ import { describe, type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import { SESSION_RANGES_MAX } from '../../../src/limits.ts';
 import type { Address } from '../../../src/neo4j/values.ts';
+import { validateArtifact } from '../../../src/operations/validate.ts';
 import { generateToken } from '../../../src/server/access.ts';
 import type { BackupServer } from '../../../src/server/backupserver.ts';
 import { HeldRanges } from '../../../src/server/heldranges.ts';
 import { Sessions } from '../../../src/server/sessions.ts';
 import type { ServerSettings } from '../../../src/server/settings.ts';
+import { makeKey, useKeys } from '../../fixtures/age.ts';
 import { ChainScene, membersOf } from '../../fixtures/chains.ts';
 import { put } from '../../fixtures/database.ts';
 import { ask, backupOver, connectTo, Relay, serve, until } from '../../fixtures/network.ts';
@@ -228,6 +230,29 @@ describe('what must be from one moment', () => {
     assert.equal(tree.equals(versions.at(-1)!), true, 'it is from one moment');
     assert.equal(versions.length, 2);
     assert.deepEqual(host.openFiles(), []);
+  });
+
+  test('and is to be encrypted is copied aside before the first try', async (context) => {
+    const host = await Host.start(context);
+    const relay = await Relay.start(context, () => host.server.address);
+    const asked: string[] = [];
+    relay.onRequest = (bytes) => {
+      const [, group, staged] =
+        /groups\/(\d+)\/open[\s\S]*"staged":(true|false)/.exec(bytes.toString('latin1')) ?? [];
+      if (group !== undefined) asked.push(`${group} ${staged}`);
+      return bytes;
+    };
+    const connection = await connectTo(context, relay.address);
+    const key = await makeKey();
+    useKeys(context, { to: [key], open: [key] });
+    const { artifactPath } = await backupOver(connection, host.scene, { type: 'FULL' });
+    const opened = await host.open('a');
+    const groups = opened.answer.groups as { rebuildable: boolean }[];
+    assert.deepEqual(
+      asked,
+      groups.map(({ rebuildable }, number) => `${number} ${rebuildable}`),
+    );
+    assert.deepEqual((await validateArtifact(artifactPath)).problems, []);
   });
 
   test('the copy aside has no name, is what was there at its moment, and is gone with its session', async (context) => {

@@ -1,0 +1,3 @@
+import { defineEncryptionTests } from './encryptionsuite.ts';
+
+defineEncryptionTests('2026.08');
