@@ -197,7 +197,8 @@ export const OBJECT_KEY_BYTES_MAX = 1024;
 export const OBJECT_LIST_PAGE = 1000;
 /** What is written in one request, and what a part may have: S3 takes none below 5 MiB. Parts are held in memory. */
 export const OBJECT_PUT_BYTES_MAX = 64 * MIB;
-export const OBJECT_PART_BYTES_DEFAULT = 8 * MIB;
+/** The first part is kept to the end and holds the head of an artifact, with a script of users of up to 8 MiB. */
+export const OBJECT_PART_BYTES_DEFAULT = 9 * MIB;
 export const OBJECT_PART_BYTES_MAX = 512 * MIB;
 export const S3_PARTS_MAX = 10_000;
 export const AZURE_BLOCKS_MAX = 50_000;

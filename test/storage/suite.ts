@@ -12,7 +12,7 @@ import { ABSENT, all, keysOf, OVER, open, partOf, readAll } from './suitetools.t
 const MANY_KEYS = 1050;
 const KEYS_AT_ONCE = 16;
 const LARGE_BYTES = 300 * MIB;
-/** Four parts of 8 MiB on their way, their copies in sockets, and what the collector has not seen yet. */
+/** Four parts of 9 MiB on their way, their copies in sockets, and what the collector has not seen yet. */
 const GROWTH_BYTES_MAX = 160 * MIB;
 
 export function objectStoreSuite(name: string, start: () => Promise<RunningStore | { skip: string }>): void {

@@ -4,7 +4,16 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { GIB, MIB, OBJECT_PART_BYTES_DEFAULT, S3_PARTS_MAX } from '../../../src/limits.ts';
+import { CHUNK_BYTES, TAG_BYTES } from '../../../src/formats/age/payload.ts';
+import {
+  AGE_HEADER_BYTES_MAX,
+  COMPRESSED_SCRIPT_BYTES_MAX,
+  GIB,
+  KIB,
+  MIB,
+  OBJECT_PART_BYTES_DEFAULT,
+  S3_PARTS_MAX,
+} from '../../../src/limits.ts';
 import { fullKey, isStoreUrl, parseStoreUrl } from '../../../src/storage/objects/address.ts';
 import { networkFailure, statusFailure } from '../../../src/storage/objects/failures.ts';
 import { Flights } from '../../../src/storage/objects/flights.ts';
@@ -107,6 +116,11 @@ test('the larger parts are, the fewer are under way: up to 260 GiB the memory is
     assert.ok((3 + partsAtOnce(partBytes)) * partBytes <= 136 * MIB, `${bytes} bytes`);
   }
   assert.equal(partsAtOnce(choosePartBytes(3000 * GIB, S3_PARTS_MAX)), 1);
+});
+
+test('the first part holds the head of an artifact with the longest script of users, encrypted as well', () => {
+  const overhead = (COMPRESSED_SCRIPT_BYTES_MAX / CHUNK_BYTES) * TAG_BYTES + AGE_HEADER_BYTES_MAX;
+  assert.ok(OBJECT_PART_BYTES_DEFAULT > COMPRESSED_SCRIPT_BYTES_MAX + overhead + 64 * KIB);
 });
 
 test('a list that goes round in circles ends', () => {
