@@ -6,8 +6,8 @@ import { readdirSync } from 'node:fs';
 import os from 'node:os';
 
 /**
- * A thread of ours gets a thirtieth of what one of the server gets, where both want a processor. At 10, a tenth, five threads
- * took a fifth of the throughput of a busy server; at 19 a backup of a busy server did not end.
+ * A thread of ours gets a thirtieth of what one of the server gets, where both want a processor. At 10 it is a tenth, which
+ * several threads add up; at 19 a backup of a server that never rests would hardly go on.
  */
 const NICENESS = 15;
 

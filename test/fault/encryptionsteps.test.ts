@@ -90,8 +90,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     step: 'without a key: nothing is restored or removed by the word of a file',
     file: 'src/chain/catalogue.ts',
-    from: "export async function catalogueOf(\n  paths: readonly string[],\n  signal?: AbortSignal,\n  sealed: SealedOnes = 'opened',\n): Promise<Catalogue> {",
-    to: "export async function catalogueOf(\n  paths: readonly string[],\n  signal?: AbortSignal,\n  sealed: SealedOnes = 'opened',\n): Promise<Catalogue> {\n  sealed = 'withSealed';",
+    from: "export async function catalogueOf(\n  files: readonly ListedFile[],\n  signal?: AbortSignal,\n  sealed: SealedOnes = 'opened',\n): Promise<Catalogue> {",
+    to: "export async function catalogueOf(\n  files: readonly ListedFile[],\n  signal?: AbortSignal,\n  sealed: SealedOnes = 'opened',\n): Promise<Catalogue> {\n  sealed = 'withSealed';",
     guard: LIFE,
     pattern: 'the rest needs it',
   },
@@ -106,8 +106,8 @@ const MUTATIONS: readonly Mutation[] = [
   {
     step: 'without a key: what may be built on is not removed',
     file: 'src/operations/expire.ts',
-    from: 'refuseUnopened(catalogue,',
-    to: 'if (run.options.directory === "") refuseUnopened(catalogue,',
+    from: 'refuseUnopened(folder,',
+    to: 'if (run.options.directory === "") refuseUnopened(folder,',
     guard: LIFE,
     pattern: 'may build on',
   },

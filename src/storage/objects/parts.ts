@@ -9,8 +9,8 @@ import {
 } from '../../limits.ts';
 
 /**
- * A guess of the size may be wrong by this much before the parts run out. It is that of the files before they are compressed,
- * so what grows meanwhile has far more room; but parts are memory, and the larger ones are, the fewer go at once.
+ * A guess of the size may be wrong by this much before the parts run out. It is the size before compression, so that what
+ * grows meanwhile has far more room; but parts are memory, and the larger they are, the fewer go at once.
  */
 const HEADROOM = 1.25;
 
