@@ -22,6 +22,12 @@ export const VERSITYGW: GoTool = {
   version: '1.8.0',
   module: 'github.com/versity/versitygw/cmd/versitygw',
 };
+/** Its repository is archived, and it takes ten minutes to build: `npm run test:minio`, and no part of `npm test`. */
+export const MINIO: GoTool = {
+  name: 'minio',
+  version: '0.0.0-20260212201848-7aac2a2c5b7c',
+  module: 'github.com/minio/minio',
+};
 export const FAKE_GCS: GoTool = {
   name: 'fake-gcs-server',
   version: '1.56.1',

@@ -1,7 +1,7 @@
 /** versitygw, the S3 server of the tests. */
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { ensureGoTool, VERSITYGW } from './gotools.ts';
-import { type RunningStore, startServer, withProxy } from './servers.ts';
+import { type RunningStore, type ServerProcess, startServer, withProxy } from './servers.ts';
 
 export const ACCESS_KEY = 'graphkeep-test-access';
 export const SECRET_KEY = 'planted-secret-Of-The-Test-4711';
@@ -18,6 +18,11 @@ export async function startVersity(): Promise<RunningStore | { skip: string }> {
     (port, folder) => ['--port', `127.0.0.1:${port}`, '--quiet', 'posix', folder],
     { ROOT_ACCESS_KEY: ACCESS_KEY, ROOT_SECRET_KEY: SECRET_KEY },
   );
+  return s3Store(server);
+}
+
+/** Buckets in a server of S3 that was just started with our keys. */
+export async function s3Store(server: ServerProcess): Promise<RunningStore> {
   const endpoint = `http://127.0.0.1:${server.port}`;
   const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
   await client.send(new CreateBucketCommand({ Bucket: 'backups' }));
