@@ -5,11 +5,8 @@
 import { readdirSync } from 'node:fs';
 import os from 'node:os';
 
-/**
- * A thread of ours gets a thirtieth of what one of the server gets, where both want a processor. At 10 it is a tenth, which
- * several threads add up; at 19 a backup of a server that never rests would hardly go on.
- */
-const NICENESS = 15;
+/** As `nice` without an argument: about a tenth of the share of a process that competes. */
+const NICENESS = 10;
 
 /** Every thread has a priority of its own on Linux; those that are made later inherit the one of their maker. */
 export function lowerPriority(): void {
