@@ -1,8 +1,6 @@
 /** What `backup inspect` says about a configuration artifact. */
 import path from 'node:path';
-import { ConfigurationArtifact } from '../artifact/configurationfile.ts';
-import { listConfigurationArtifacts, timeOfName } from '../operations/configurationbackup.ts';
-import { detailsOf } from './backupconfiguration.ts';
+import { listConfigurationArtifacts, timeOfName } from '../operations/configurationnames.ts';
 import { type CliContext, writeLine } from './context.ts';
 import { countOf, renderJson, renderTable } from './render.ts';
 
@@ -16,6 +14,8 @@ export async function printConfiguration(
   json: boolean,
   { stdout }: CliContext,
 ): Promise<number> {
+  const { ConfigurationArtifact } = await import('../artifact/configurationfile.ts');
+  const { detailsOf } = await import('./backupconfiguration.ts');
   const artifact = await ConfigurationArtifact.open(file);
   await artifact.close();
   const { manifest, bytes } = artifact;

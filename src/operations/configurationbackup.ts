@@ -2,7 +2,7 @@
  * Publishes the configuration of an installation as an artifact of its own, beside those of the databases: under a name
  * that nobody takes for a database, in a folder readable by its owner only, and proven before it gets that name.
  */
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import {
   ConfigurationArtifact,
   type ConfigurationContent,
@@ -17,13 +17,12 @@ import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
 import type { Publication } from '../storage/local.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
-import { filesIn, isStoreUrl } from '../storage/places.ts';
+import { isStoreUrl } from '../storage/places.ts';
 import { beginObject, publishObject, publishUnderFreeName, requireDirectory } from './artifactfile.ts';
+import { configurationName } from './configurationnames.ts';
 import { beginFile } from './partialfile.ts';
 import type { OperationContext } from './types.ts';
 
-const PREFIX = 'configuration-';
-const SUFFIX = '.tar';
 const PARTIAL_NAME = 'configuration.tar';
 
 export interface ConfigurationBackup {
@@ -55,7 +54,7 @@ export async function publishConfiguration(
   const startedMs = performance.now();
   await requireDirectory(targetDirectory);
   const { publication, lock } = isStoreUrl(targetDirectory)
-    ? { publication: await beginObject(targetDirectory, nameOf, { signal }), lock: undefined }
+    ? { publication: await beginObject(targetDirectory, configurationName, { signal }), lock: undefined }
     : await beginFile(targetDirectory, PARTIAL_NAME);
   try {
     const sealed = encryptsArtifacts() ? await SealedSink.begin(publication) : undefined;
@@ -103,24 +102,6 @@ async function publishFile(
   } finally {
     await artifact.close();
   }
-  const pathOf = (time: string): string => join(targetDirectory, nameOf(time));
+  const pathOf = (time: string): string => join(targetDirectory, configurationName(time));
   return publishUnderFreeName(publication, pathOf, Date.parse(manifest.time), signal);
-}
-
-function nameOf(time: string): string {
-  return `${PREFIX}${time}${SUFFIX}`;
-}
-
-/** Paths of the configuration artifacts of a folder, the newest first, by the times in their names. */
-export async function listConfigurationArtifacts(directory: string): Promise<string[]> {
-  return (await filesIn(directory))
-    .map(({ path }) => path)
-    .filter((path) => timeOfName(basename(path)) !== undefined)
-    .sort()
-    .reverse();
-}
-
-/** `2026-11-21T12-43-07` of `configuration-2026-11-21T12-43-07.tar`. */
-export function timeOfName(name: string): string | undefined {
-  return /^configuration-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)\.tar$/.exec(name)?.[1];
 }

@@ -12,7 +12,7 @@ import { isAge } from '../formats/age/header.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';
 import type { ReadableFile } from '../storage/local.ts';
 import { isFileAt, openPath } from '../storage/places.ts';
-import { listConfigurationArtifacts, timeOfName } from './configurationbackup.ts';
+import { listConfigurationArtifacts, timeOfName } from './configurationnames.ts';
 import { latestChainOf } from './inspect.ts';
 
 export interface CopySelection {

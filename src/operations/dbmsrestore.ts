@@ -14,7 +14,7 @@ import {
 import { databaseExists } from '../neo4j/swap.ts';
 import { isLocked } from '../storage/locks.ts';
 import { formatTime } from './artifactfile.ts';
-import { listConfigurationArtifacts, timeOfName } from './configurationbackup.ts';
+import { listConfigurationArtifacts, timeOfName } from './configurationnames.ts';
 import { type ConfigurationPlan, planConfiguration, replacedBy } from './configurationrestore.ts';
 import { refuseUnopened } from './plan.ts';
 import type { ChainRequest, OperationContext } from './types.ts';

@@ -19,7 +19,7 @@ import { EXPIRE_ATTEMPTS_MAX } from '../limits.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';
 import { acquireLease } from '../storage/lease.ts';
 import { removePath, syncFolder } from '../storage/places.ts';
-import { listConfigurationArtifacts } from './configurationbackup.ts';
+import { listConfigurationArtifacts } from './configurationnames.ts';
 import {
   type ConfigurationExpiry,
   type ConfigurationPlan,

@@ -8,7 +8,7 @@ import type { ArtifactSummary } from '../chain/summary.ts';
 import { type GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { removePath, syncFolder } from '../storage/places.ts';
 import { formatTime } from './artifactfile.ts';
-import { timeOfName } from './configurationbackup.ts';
+import { timeOfName } from './configurationnames.ts';
 import type { OperationContext } from './types.ts';
 
 /** By their paths, the newest first. */

@@ -11,10 +11,10 @@ import {
 import { openInstallation } from '../../src/neo4j/installation.ts';
 import { readConfiguration } from '../../src/operations/configuration.ts';
 import {
-  listConfigurationArtifacts,
   publishConfiguration,
   writeConfigurationArtifact,
 } from '../../src/operations/configurationbackup.ts';
+import { listConfigurationArtifacts } from '../../src/operations/configurationnames.ts';
 import { storeOf, useStoreSettings } from '../../src/storage/places.ts';
 import { makeDatabase } from '../fixtures/database.ts';
 import { makeHome, PLUGIN } from '../fixtures/installations.ts';

@@ -23,10 +23,10 @@ import { CONFIGURATION_COPY_BYTES, CONFIGURATION_TOTAL_BYTES_MAX } from '../../.
 import { openInstallation } from '../../../src/neo4j/installation.ts';
 import { readConfiguration } from '../../../src/operations/configuration.ts';
 import {
-  listConfigurationArtifacts,
   publishConfiguration,
   writeConfigurationArtifact,
 } from '../../../src/operations/configurationbackup.ts';
+import { listConfigurationArtifacts } from '../../../src/operations/configurationnames.ts';
 import { CERTIFICATE, KEY, makeHome, makeJar, PLUGIN, SETTINGS } from '../../fixtures/installations.ts';
 import {
   failure,
