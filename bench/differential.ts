@@ -1,14 +1,12 @@
 /** What a differential backup costs: of a little new log on stores of two sizes, and of 5 GiB of new log. */
-import { execFile } from 'node:child_process';
 import { cp, mkdir, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { GIB, MIB } from '../src/limits.ts';
 import { run } from './measure.ts';
 import { appendNewLog } from './newlog.ts';
-import type { BenchStore } from './store.ts';
-import { graphkeep, type Task } from './tasks.ts';
+import { type BenchStore, type CopyAtRest, copyAtRest, fromOf } from './store.ts';
+import { graphkeep, nothing, type Task } from './tasks.ts';
 
 const SMALL_LOG_BYTES = MIB;
 const LARGE_LOG_BYTES = 5 * GIB;
@@ -19,31 +17,23 @@ const SMALL_TRANSACTIONS = fileURLToPath(
 );
 const PADDED_FILE = 'neostore.propertystore.db.strings';
 
-interface Setting {
-  readonly data: string;
-  readonly transactions: string;
+interface Setting extends CopyAtRest {
   readonly artifacts: string;
 }
 
-/** Hard links to the store files: a server never runs on these copies, and a differential never opens them. */
 async function settingOf(store: BenchStore, folder: string, name: string): Promise<Setting> {
   const root = join(folder, name);
   const setting = {
-    data: join(root, 'databases'),
-    transactions: join(root, 'transactions'),
+    ...(await copyAtRest(store, root)),
     artifacts: join(root, 'artifacts'),
   };
-  await mkdir(join(setting.transactions, 'neo4j'), { recursive: true });
-  await mkdir(setting.data, { recursive: true });
   await mkdir(setting.artifacts);
-  await promisify(execFile)('cp', ['-al', store.home.databaseFolder, join(setting.data, 'neo4j')]);
-  await cp(store.home.transactionsFolder, join(setting.transactions, 'neo4j'), { recursive: true });
-  await run(graphkeep('database', 'backup', ...fromOf(setting), '--type=full'));
+  await run(graphkeep('database', 'backup', ...placesOf(setting), '--type=full'));
   return setting;
 }
 
-function fromOf({ data, transactions, artifacts }: Setting): string[] {
-  return [`--from-path-data=${data}`, `--from-path-txn=${transactions}`, `--to-path=${artifacts}`];
+function placesOf(setting: Setting): string[] {
+  return [...fromOf(setting), `--to-path=${setting.artifacts}`];
 }
 
 /** A sparse file makes the store large: what it holds does not matter to something that must not read it. */
@@ -60,7 +50,7 @@ function differential(name: string, setting: Setting): Task {
   return {
     name,
     group: 'differential',
-    command: graphkeep('database', 'backup', ...fromOf(setting), '--type=diff'),
+    command: graphkeep('database', 'backup', ...placesOf(setting), '--type=diff'),
     prepare: () => removeDifferentials(setting),
     bytes: async () => (await stat(await newestArtifact(setting))).size,
   };
@@ -102,7 +92,7 @@ export async function differentialTasks(
       name: 'validate of that differential',
       group: 'differential',
       command: graphkeep('backup', 'validate', long.artifacts),
-      prepare: async () => {},
+      prepare: nothing,
     },
   ];
 }

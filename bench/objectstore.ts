@@ -3,13 +3,14 @@
  * finished artifact to the same server; and the memory of a long upload.
  */
 import { execFile } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { GIB } from '../src/limits.ts';
 import { ACCESS_KEY, SECRET_KEY, startVersity } from '../test/storage/versity.ts';
 import { appendNewLog } from './newlog.ts';
-import type { BenchStore } from './store.ts';
-import { graphkeep, type Task, type Workplace } from './tasks.ts';
+import { type BenchStore, copyAtRest, fromOf } from './store.ts';
+import { graphkeep, nothing, type Task, type Workplace } from './tasks.ts';
 
 export const TO_STORE = 'graphkeep backup to S3';
 export const VENDOR_UPLOAD = 'aws s3 cp of its artifact';
@@ -74,19 +75,14 @@ export async function objectStoreTasks(
   return { tasks, stop: () => running.stop() };
 }
 
-const LONG_LOG_BYTES = 5 * 1024 ** 3;
+const LONG_LOG_BYTES = 5 * GIB;
 
-/** Hard links to the store files, and 5 GiB of new log: no server ever runs on them. */
+/** 5 GiB of new log on a store. */
 async function longSource(store: BenchStore, folder: string): Promise<string[]> {
-  const [data, transactions] = [join(folder, 'long', 'databases'), join(folder, 'long', 'transactions')];
-  await mkdir(data, { recursive: true });
-  await mkdir(transactions);
-  const copy = promisify(execFile);
-  await copy('cp', ['-al', store.home.databaseFolder, join(data, 'neo4j')]);
-  await copy('cp', ['-a', store.home.transactionsFolder, join(transactions, 'neo4j')]);
-  const logs = join(transactions, 'neo4j');
+  const copied = await copyAtRest(store, join(folder, 'long'));
+  const logs = join(copied.transactions, 'neo4j');
   await appendNewLog(logs, LONG_LOG_BYTES, join(logs, 'neostore.transaction.db.0'));
-  return [`--from-path-data=${data}`, `--from-path-txn=${transactions}`];
+  return fromOf(copied);
 }
 
 async function hasAwsCli(): Promise<boolean> {
@@ -95,5 +91,3 @@ async function hasAwsCli(): Promise<boolean> {
     () => false,
   );
 }
-
-async function nothing(): Promise<void> {}

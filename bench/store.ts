@@ -2,10 +2,12 @@
  * The database that everything is measured on: people who know each other, with short and long strings, numbers and
  * arrays. It takes minutes to make, so it is kept in `.bench/` and made only once per line and scale.
  */
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { cp, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import type { Line } from '../test/real/harness/distribution.ts';
 import { createHome, type Home, type Server, startServer } from '../test/real/harness/server.ts';
 
@@ -49,6 +51,26 @@ export async function ensureStore(
     await rename(partial, folder);
   }
   return { home: await createHome({ line, dir: folder, extraConf: CONFIGURATION }), ...sizes };
+}
+
+/** Folders of databases and of logs, beside an installation. */
+export interface CopyAtRest {
+  readonly data: string;
+  readonly transactions: string;
+}
+
+/** Hard links to the store files, and logs of its own: a server never runs on it, and nothing changes a store file in place. */
+export async function copyAtRest({ home }: BenchStore, root: string): Promise<CopyAtRest> {
+  const copied = { data: join(root, 'databases'), transactions: join(root, 'transactions') };
+  await mkdir(copied.data, { recursive: true });
+  await mkdir(copied.transactions);
+  await promisify(execFile)('cp', ['-al', home.databaseFolder, join(copied.data, 'neo4j')]);
+  await cp(home.transactionsFolder, join(copied.transactions, 'neo4j'), { recursive: true });
+  return copied;
+}
+
+export function fromOf({ data, transactions }: CopyAtRest): string[] {
+  return [`--from-path-data=${data}`, `--from-path-txn=${transactions}`];
 }
 
 async function makeStore(home: Home, sizes: { nodes: number; relationships: number }): Promise<void> {

@@ -105,7 +105,7 @@ async function onlyFile(folder: string): Promise<string> {
   return join(folder, name ?? '');
 }
 
-async function nothing(): Promise<void> {}
+export async function nothing(): Promise<void> {}
 
 async function stockTasks(place: Workplace): Promise<Task[]> {
   const { source, target, dumps, artifacts } = place;

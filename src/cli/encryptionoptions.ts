@@ -1,11 +1,11 @@
 /** Whom artifacts are encrypted for, and what opens them. Private keys are read from files, never from the command line. */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { checkRecipients, type EncryptionIdentity, useEncryption } from '../artifact/encryption.ts';
 import { GraphkeepError } from '../errors.ts';
 import { AGE_KEY_FILE_BYTES_MAX, AGE_RECIPIENTS_MAX } from '../limits.ts';
 import { READABLE_BY_OTHERS, readGuardedFile, WRITABLE_BY_OTHERS } from '../storage/guardedfile.ts';
 import type { CliContext } from './context.ts';
-import { booleanOption, parseLocalPath, usageError } from './options.ts';
+import { booleanOption, parseLocalPath, severalOption, usageError } from './options.ts';
 
 interface EncryptionOptions {
   encryptTo?: readonly string[];
@@ -21,10 +21,11 @@ const POST_QUANTUM = /^age1(tag)?pq1/;
 export function addEncryptionOptions(command: Command, context: CliContext): Command {
   command
     .addOption(
-      new Option(
+      severalOption(
         '--encrypt-to <key|file>',
         'Encrypt artifacts for this public key of age, or those of a file; may be given several times',
-      ).argParser(oneMore),
+        (_name, value) => value,
+      ),
     )
     .addOption(
       booleanOption(
@@ -39,10 +40,11 @@ export function addEncryptionOptions(command: Command, context: CliContext): Com
 /** For commands that read artifacts. */
 export function addIdentityOption(command: Command, context: CliContext): Command {
   command.addOption(
-    new Option(
+    severalOption(
       '--identity <file>',
       `Private keys of age that open encrypted artifacts; may be given several times (default: $${IDENTITY_VARIABLE})`,
-    ).argParser((value: string, before: string[] = []) => [...before, parseLocalPath('--identity', value)]),
+      parseLocalPath,
+    ),
   );
   return command.hook('preAction', async (_command, acting) => {
     const options = acting.opts<EncryptionOptions>();
@@ -54,10 +56,6 @@ export function addIdentityOption(command: Command, context: CliContext): Comman
       clearHeader: options.clearHeader === true,
     });
   });
-}
-
-function oneMore(value: string, before: string[] = []): string[] {
-  return [...before, value];
 }
 
 function identityOf({ environment }: CliContext): string[] {

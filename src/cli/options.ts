@@ -85,23 +85,36 @@ export function usageError(message: string, hint?: string): GraphkeepError {
 }
 
 export function pathOption(flags: string, description: string): Option {
-  const name = /--[a-z-]+/.exec(flags)?.[0] ?? flags;
+  const name = nameOf(flags);
   return new Option(flags, description).argParser((value: string) => parseLocalPath(name, value));
 }
 
 /** A path for artifacts: a folder or file of this machine, or a URL of an object store. */
 export function placeOption(flags: string, description: string): Option {
-  const name = /--[a-z-]+/.exec(flags)?.[0] ?? flags;
+  const name = nameOf(flags);
   return new Option(flags, description).argParser((value: string) => parsePlace(name, value));
 }
 
 /** The same, given once for each of several. */
-export function placesOption(flags: string, description: string, parse = parsePlace): Option {
-  const name = /--[a-z-]+/.exec(flags)?.[0] ?? flags;
-  return new Option(flags, description).argParser((value: string, before: string[] | undefined) => [
-    ...(before ?? []),
+export function placesOption(flags: string, description: string): Option {
+  return severalOption(flags, description, parsePlace);
+}
+
+/** @param parse gets the option's name and what is given, each time that it is given */
+export function severalOption(
+  flags: string,
+  description: string,
+  parse: (name: string, value: string) => string,
+): Option {
+  const name = nameOf(flags);
+  return new Option(flags, description).argParser((value: string, before: string[] = []) => [
+    ...before,
     parse(name, value),
   ]);
+}
+
+function nameOf(flags: string): string {
+  return /--[a-z-]+/.exec(flags)?.[0] ?? flags;
 }
 
 /** @throws GK_USAGE */

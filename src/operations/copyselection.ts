@@ -136,7 +136,7 @@ async function itemsOfUnreadable(
   const items: CopyItem[] = [];
   for (const { path: file, code, message } of unreadable) {
     const item = { path: file, name: path.basename(file), needs: [] };
-    if (await isEncryptedAt(file))
+    if (code === 'GK_KEY_MISSING' || (await isEncryptedAt(file)))
       items.push({ ...item, kind: 'encrypted', ...(isChainAsked ? { problem: chainUnknown(file) } : {}) });
     else items.push({ ...item, kind: 'full', problem: new GraphkeepError(code, message) });
   }

@@ -3,7 +3,7 @@
  * One server lives through the story; the tests of it build on each other in order.
  */
 import assert from 'node:assert/strict';
-import { link, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { link, mkdir, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,9 +21,10 @@ import { namesIn } from '../fixtures/workspace.ts';
 import { KEEPING_LOGS } from './chaincycle.ts';
 import { foldersOf } from './cycle.ts';
 import { ensureDistribution, type Line } from './harness/distribution.ts';
-import { assertVerdict, createJudge, type Judge, runStockTool, type Verdict } from './harness/judge.ts';
-import { type Load, prepareSchema, startLoad } from './harness/load.ts';
-import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
+import { assertVerdict, runStockTool, type Verdict } from './harness/judge.ts';
+import { startLoad } from './harness/load.ts';
+import { createHome, startServer } from './harness/server.ts';
+import { endServer, type LoadedServer, startLoadedServer } from './loadedserver.ts';
 import { runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
 
@@ -31,15 +32,7 @@ const WRITER_PAUSE_MS = 10;
 const DIFFERENTIALS_UNDER_LOAD = 3;
 const CUTS = 2;
 const FORM = { compress: true, compressionLevel: 1, keepFailed: false };
-interface Story {
-  readonly line: Line;
-  judge: Judge;
-  scratch: string;
-  home: Home;
-  server: Server;
-  load: Load;
-  /** Folder of the artifacts. */
-  artifacts: string;
+interface Story extends LoadedServer {
   results: BackupResult[];
   homes: number;
 }
@@ -47,22 +40,8 @@ interface Story {
 export function defineChainTests(line: Line): void {
   describe(`chains of Neo4j ${line}`, () => {
     const story = { line, results: [], homes: 0 } as unknown as Story;
-    before(async () => {
-      story.judge = await createJudge(line);
-      story.scratch = await mkdtemp(join(await scratchRoot(), 'graphkeep-chain-'));
-      story.artifacts = join(story.scratch, 'artifacts');
-      await mkdir(story.artifacts);
-      story.home = await createHome({ line, dir: join(story.scratch, 'source'), ...KEEPING_LOGS });
-      story.server = await startServer(story.home);
-      await prepareSchema(story.server, { lucene: true });
-      story.load = startLoad(story.server, { writers: 8, vector: line !== '5.26', pauseMs: WRITER_PAUSE_MS });
-      await story.load.waitForMore(150);
-    });
-    after(async () => {
-      await story.server.kill();
-      await story.judge.close();
-      await rm(story.scratch, { recursive: true, force: true });
-    });
+    before(() => startLoadedServer(story, { name: 'chain', writers: 8, warmUp: 150 }));
+    after(() => endServer(story));
     defineUnderLoad(story);
     defineCuts(story);
     defineLives(story);

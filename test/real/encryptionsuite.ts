@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { isAge } from '../../src/formats/age/header.ts';
@@ -16,26 +16,17 @@ import type { BackupResult } from '../../src/operations/types.ts';
 import { validateArtifact } from '../../src/operations/validate.ts';
 import { type KeyPair, makeKey, useKeys, writeIdentity } from '../fixtures/age.ts';
 import { AGE, ensureGoTool } from '../storage/gotools.ts';
-import { KEEPING_LOGS } from './chaincycle.ts';
 import { foldersOf } from './cycle.ts';
 import type { Line } from './harness/distribution.ts';
-import { assertVerdict, createJudge, type Judge, runStockTool } from './harness/judge.ts';
-import { type Load, prepareSchema, startLoad } from './harness/load.ts';
-import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
+import { assertVerdict, runStockTool } from './harness/judge.ts';
+import { createHome, type Home } from './harness/server.ts';
+import { endServer, type LoadedServer, startLoadedServer } from './loadedserver.ts';
 
 const FORM = { compress: true, compressionLevel: 1, keepFailed: false };
-const WRITER_PAUSE_MS = 10;
 const DIFFERENTIALS = 2;
 
-interface Story {
-  readonly line: Line;
+interface Story extends LoadedServer {
   readonly key: KeyPair;
-  judge: Judge;
-  scratch: string;
-  home: Home;
-  server: Server;
-  load: Load;
-  artifacts: string;
   taken: BackupResult[];
   homes: number;
 }
@@ -43,22 +34,8 @@ interface Story {
 export function defineEncryptionTests(line: Line): void {
   describe(`encrypted artifacts of Neo4j ${line}`, async () => {
     const story = { line, key: await makeKey(), taken: [], homes: 0 } as unknown as Story;
-    before(async () => {
-      story.judge = await createJudge(line);
-      story.scratch = await mkdtemp(join(await scratchRoot(), 'graphkeep-encryption-'));
-      story.artifacts = join(story.scratch, 'artifacts');
-      await mkdir(story.artifacts);
-      story.home = await createHome({ line, dir: join(story.scratch, 'source'), ...KEEPING_LOGS });
-      story.server = await startServer(story.home);
-      await prepareSchema(story.server, { lucene: true });
-      story.load = startLoad(story.server, { writers: 4, vector: line !== '5.26', pauseMs: WRITER_PAUSE_MS });
-      await story.load.waitForMore(100);
-    });
-    after(async () => {
-      await story.server.kill();
-      await story.judge.close();
-      await rm(story.scratch, { recursive: true, force: true });
-    });
+    before(() => startLoadedServer(story, { name: 'encryption', writers: 4, warmUp: 100 }));
+    after(() => endServer(story));
     test('with the public key alone: a full one and differentials, while the server is written to', (context) =>
       takeChain(context, story));
     test('with the private key: inspected, validated, restored and judged', (context) =>

@@ -19,6 +19,7 @@ import { ensureDistribution, type Line } from './harness/distribution.ts';
 import { assertVerdict, createJudge, type Judge } from './harness/judge.ts';
 import { prepareSchema, startLoad } from './harness/load.ts';
 import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
+import { endServer } from './loadedserver.ts';
 import { PROGRAM, runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
 
@@ -57,11 +58,7 @@ export function defineLegacyTests(line: Line): void {
       story.server = await startServer(story.home);
       await prepareSchema(story.server, { lucene: true });
     });
-    after(async () => {
-      await story.server.kill();
-      await story.judge.close();
-      await rm(story.scratch, { recursive: true, force: true });
-    });
+    after(() => endServer(story));
     defineUnderLoad(story);
     defineOpening(story);
     defineRetention(story);

@@ -1,6 +1,6 @@
 /** What only Azure has: four ways to say who we are, blocks that cannot be thrown away, how a blob is to be kept. */
 import assert from 'node:assert/strict';
-import { after, describe, test } from 'node:test';
+import { test } from 'node:test';
 import {
   BlobServiceClient,
   ContainerSASPermissions,
@@ -11,18 +11,13 @@ import { openObjectStore } from '../../src/storage/objects/open.ts';
 import type { AzureSettings } from '../../src/storage/objects/settings.ts';
 import { failure } from '../fixtures/workspace.ts';
 import { ACCOUNT, ACCOUNT_KEY, startAzurite } from './azurite.ts';
+import { describeWith } from './suitetools.ts';
 
 const OVER = { ifAbsent: false } as const;
 const ABSENT = { ifAbsent: true } as const;
 const HOUR_MS = 3_600_000;
 
-describe('Azure only', async () => {
-  const running = await startAzurite();
-  if ('skip' in running) {
-    test('Azure only', { skip: running.skip }, () => undefined);
-    return;
-  }
-  after(() => running.stop());
+describeWith('Azure only', startAzurite, (running) => {
   const { proxy } = running;
   const endpoint = running.direct.azure!.endpoint!;
   const credential = new StorageSharedKeyCredential(ACCOUNT, ACCOUNT_KEY);

@@ -9,7 +9,7 @@ import { createServer, type IncomingMessage } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect, type Server } from 'node:net';
 import { join } from 'node:path';
-import { after, describe, type TestContext, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { parseStoreUrl } from '../../src/storage/objects/address.ts';
 import { connectAzure } from '../../src/storage/objects/azureclient.ts';
 import { openObjectStore } from '../../src/storage/objects/open.ts';
@@ -18,7 +18,7 @@ import { makeCertificates } from '../fixtures/certificates.ts';
 import { failure, temporaryFolder } from '../fixtures/workspace.ts';
 import { cli } from '../unit/cli/harness.ts';
 import { ACCOUNT, ACCOUNT_KEY, startAzurite } from './azurite.ts';
-import { withEnvironment } from './suitetools.ts';
+import { describeWith, withEnvironment } from './suitetools.ts';
 import { ACCESS_KEY, SECRET_KEY, startVersity } from './versity.ts';
 
 function fileOf(context: TestContext, name: string, content: string): string {
@@ -28,13 +28,7 @@ function fileOf(context: TestContext, name: string, content: string): string {
   return file;
 }
 
-describe('AWS: the credentials file', async () => {
-  const running = await startVersity();
-  if ('skip' in running) {
-    test('the credentials file', { skip: running.skip }, () => undefined);
-    return;
-  }
-  after(() => running.stop());
+describeWith('AWS: the credentials file', startVersity, (running) => {
   const endpoint = running.direct.s3!.endpoint!;
   const profiles = [
     '[default]',
@@ -92,13 +86,7 @@ describe('AWS: the credentials file', async () => {
   });
 });
 
-describe('Azure: the file of an account', async () => {
-  const running = await startAzurite();
-  if ('skip' in running) {
-    test('the file of an account', { skip: running.skip }, () => undefined);
-    return;
-  }
-  after(() => running.stop());
+describeWith('Azure: the file of an account', startAzurite, (running) => {
   const { endpoint } = running.direct.azure!;
   const inspectWith = (file: string) =>
     withEnvironment({ AZURE_STORAGE_ACCOUNT_FILE: file }, () =>

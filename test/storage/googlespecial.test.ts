@@ -1,21 +1,16 @@
 /** What only Google's store has: tokens, and how the whole is to be kept. */
 import assert from 'node:assert/strict';
-import { after, describe, test } from 'node:test';
+import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { openObjectStore } from '../../src/storage/objects/open.ts';
 import { failure } from '../fixtures/workspace.ts';
 import { startFakeGcs } from './fakegcs.ts';
+import { describeWith } from './suitetools.ts';
 import { POD_TOKEN } from './tokens.ts';
 
 const OVER = { ifAbsent: false } as const;
 
-describe('Google only', async () => {
-  const running = await startFakeGcs();
-  if ('skip' in running) {
-    test('Google only', { skip: running.skip }, () => undefined);
-    return;
-  }
-  after(() => running.stop());
+describeWith('Google only', startFakeGcs, (running) => {
   const { proxy, tokens } = running;
 
   test('how the whole is to be kept is said when it is put together; parts carry no lock', async () => {

@@ -1,13 +1,13 @@
 /** What every object store must do, whoever made it: one suite for all drivers, each against a real server. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { after, describe, test } from 'node:test';
+import { test } from 'node:test';
 import { MIB } from '../../src/limits.ts';
 import { probeIfAbsent } from '../../src/storage/objects/probe.ts';
 import { failure } from '../fixtures/workspace.ts';
 import type { RunningStore } from './servers.ts';
 import { faults, wrongSettings } from './suitefaults.ts';
-import { ABSENT, all, keysOf, OVER, open, partOf, readAll } from './suitetools.ts';
+import { ABSENT, all, describeWith, keysOf, OVER, open, partOf, readAll } from './suitetools.ts';
 
 const MANY_KEYS = 1050;
 const KEYS_AT_ONCE = 16;
@@ -16,13 +16,7 @@ const LARGE_BYTES = 300 * MIB;
 const GROWTH_BYTES_MAX = 160 * MIB;
 
 export function objectStoreSuite(name: string, start: () => Promise<RunningStore | { skip: string }>): void {
-  describe(name, async () => {
-    const running = await start();
-    if ('skip' in running) {
-      test(name, { skip: running.skip }, () => undefined);
-      return;
-    }
-    after(() => running.stop());
+  describeWith(name, start, (running) => {
     smallObjects(running);
     listings(running);
     uploads(running);

@@ -1,6 +1,7 @@
 /** What the tests of every object store use. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { after, describe, test } from 'node:test';
 import { openObjectStore } from '../../src/storage/objects/open.ts';
 import type { StoreSettings } from '../../src/storage/objects/settings.ts';
 import type { ObjectStore, Upload } from '../../src/storage/objects/store.ts';
@@ -45,6 +46,23 @@ export async function readAll(store: ObjectStore, key: string): Promise<Buffer> 
 /** The bytes of a part of an upload, not all the same. */
 export function partOf(upload: Upload, number: number, bytes = upload.partBytes): Buffer {
   return Buffer.alloc(bytes, createHash('sha256').update(`part ${number}`).digest());
+}
+
+/** Tests that need a server; where it cannot be had they are skipped, and say so. */
+export function describeWith<Running extends { stop(): Promise<void> }>(
+  name: string,
+  start: () => Promise<Running | { skip: string }>,
+  define: (running: Running) => void,
+): void {
+  describe(name, async () => {
+    const running = await start();
+    if ('skip' in running) {
+      test(name, { skip: running.skip }, () => undefined);
+      return;
+    }
+    after(() => running.stop());
+    define(running);
+  });
 }
 
 export const ABSENT = { ifAbsent: true } as const;

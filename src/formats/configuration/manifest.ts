@@ -11,7 +11,7 @@ export const CONFIGURATION_FORMAT_VERSION = 1;
 const ROLES = ['configuration', 'certificate', 'license', 'plugin'] as const;
 export type ConfigurationRole = (typeof ROLES)[number];
 
-/** `privateKey`: until artifacts can be encrypted. `link`: it leads out of its folder. `outside`: in none of the folders. */
+/** `privateKey`: only encrypted artifacts take it. `link`: it leads out of its folder. `outside`: in none of the folders. */
 const REASONS = ['privateKey', 'link', 'outside', 'special'] as const;
 export type LeftOutReason = (typeof REASONS)[number];
 
