@@ -25,9 +25,12 @@ import { endServer, type LoadedServer, startLoadedServer } from './loadedserver.
 const FORM = { compress: true, compressionLevel: 1, keepFailed: false };
 const DIFFERENTIALS = 2;
 
+/** With what was acknowledged when it began, and so must be in it. */
+type Taken = BackupResult & { readonly acknowledged: ReadonlyMap<number, number> };
+
 interface Story extends LoadedServer {
   readonly key: KeyPair;
-  taken: BackupResult[];
+  taken: Taken[];
   homes: number;
 }
 
@@ -51,7 +54,8 @@ async function takeChain(context: TestContext, story: Story): Promise<void> {
     // Anew for each: no key of the one before is kept.
     useKeys(context, { to: [story.key], clearHeader: true });
     const options = { targetDirectory: story.artifacts, type: 'AUTO', ...FORM } as const;
-    story.taken.push(await backupDatabase(foldersOf(story.home), options));
+    const acknowledged = story.load.snapshotAcknowledged();
+    story.taken.push({ ...(await backupDatabase(foldersOf(story.home), options)), acknowledged });
     if (number < DIFFERENTIALS) await story.load.waitForMore(50);
   }
   process.kill(story.server.pid, 'SIGSTOP');
@@ -76,9 +80,9 @@ async function restoreAndJudge(story: Story, artifactPath: string): Promise<void
   await judge(story, home, story.taken.at(-1)!);
 }
 
-async function judge(story: Story, home: Home, { highestTransaction }: BackupResult): Promise<void> {
-  const verdict = await story.judge.judge(home.dir);
-  assertVerdict(verdict);
+async function judge(story: Story, home: Home, { highestTransaction, acknowledged }: Taken): Promise<void> {
+  const verdict = await story.judge.judge(home.dir, { expectAcknowledged: acknowledged });
+  assertVerdict(verdict, { acknowledgedBefore: acknowledged });
   assert.equal(verdict.lastTransactionId, Number(highestTransaction));
   await rm(home.dir, { recursive: true });
 }

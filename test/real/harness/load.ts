@@ -96,7 +96,10 @@ export type Load = {
   throughput(): Throughput;
   /** Counters since the start. */
   total(): Throughput;
-  /** Resolves once this many more transfers are acknowledged; fails when all writers have ended. */
+  /**
+   * Resolves once this many more transfers are acknowledged whose transactions began after the call: those that were under
+   * way may have been committed before it. Fails when all writers have ended.
+   */
   waitForMore(transfers: number, timeoutMs?: number): Promise<void>;
   /** Lets every writer finish its transaction. Gives the final acknowledged numbers. */
   stop(): Promise<Map<number, number>>;
@@ -266,6 +269,8 @@ export function startLoad(server: Server, options: LoadOptions): Load {
   const startMs = performance.now();
   let transfers = 0;
   let transactions = 0;
+  let begun = 0;
+  const waiting = new Set<{ readonly since: number; transfers: number }>();
   let retries = 0;
   let window = { transfers, transactions, retries, atMs: startMs };
   let stopping = false;
@@ -286,6 +291,7 @@ export function startLoad(server: Server, options: LoadOptions): Load {
       const rows = Array.from({ length: size }, (_, index) =>
         makeRow(writer, next + index, share, options.vector ?? true),
       );
+      const number = ++begun;
       try {
         await writeTransaction(server.driver, writer, rows);
       } catch (error) {
@@ -305,6 +311,7 @@ export function startLoad(server: Server, options: LoadOptions): Load {
       acknowledged.set(writer, next - 1);
       transfers += size;
       transactions += 1;
+      for (const waiter of waiting) if (number > waiter.since) waiter.transfers += size;
       if (options.pauseMs !== undefined) {
         await delay(options.pauseMs);
       }
@@ -353,16 +360,21 @@ export function startLoad(server: Server, options: LoadOptions): Load {
     },
     total: () => since({ transfers: 0, transactions: 0, retries: 0, atMs: startMs }),
     async waitForMore(more, timeoutMs = 60_000): Promise<void> {
-      const goal = transfers + more;
+      const seen = { since: begun, transfers: 0 };
       const deadlineMs = Date.now() + timeoutMs;
-      while (transfers < goal) {
-        if (writersLeft === 0) {
-          throw new Error(`All writers ended: ${errors.map(String).join('; ') || 'the server is gone'}`);
+      waiting.add(seen);
+      try {
+        while (seen.transfers < more) {
+          if (writersLeft === 0) {
+            throw new Error(`All writers ended: ${errors.map(String).join('; ') || 'the server is gone'}`);
+          }
+          if (Date.now() > deadlineMs) {
+            throw new Error(`Only ${seen.transfers} of ${more} transfers after ${timeoutMs} ms`);
+          }
+          await delay(20);
         }
-        if (Date.now() > deadlineMs) {
-          throw new Error(`Only ${transfers} of ${goal} transfers after ${timeoutMs} ms`);
-        }
-        await delay(20);
+      } finally {
+        waiting.delete(seen);
       }
     },
     async stop(): Promise<Map<number, number>> {
