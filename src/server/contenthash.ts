@@ -36,6 +36,11 @@ export class ContentHash {
     this.#room = room;
   }
 
+  /** Whether a piece that begins here would be taken without a copy. */
+  isNext(startBytes: number): boolean {
+    return startBytes === this.#doneBytes || !this.#isKnown;
+  }
+
   /** @param content is not kept, unless it comes early: then as a copy */
   add(startBytes: number, content: Buffer): void {
     if (startBytes < this.#doneBytes || this.#early.has(startBytes)) this.giveUp();

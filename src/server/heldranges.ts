@@ -10,6 +10,8 @@ export interface HeldRange {
   readonly content: Buffer;
   /** The bytes have left, or nobody takes them any more. May be called again. */
   readonly release: () => void;
+  /** False once it was released, or cut off for another answer: then its memory holds something else, or soon will. */
+  readonly isHeld: () => boolean;
   /** The same memory with other bytes in it, at most `HELD_BYTES_MAX`. */
   readonly replace: (bytes: Buffer) => HeldRange;
 }
@@ -53,19 +55,21 @@ export class HeldRanges {
       const content = buffer.subarray(0, bytes);
       await read(content);
       slot.isRead = true;
-      return { content, release: slot.release, replace: (bytes) => this.#replace(slot, buffer, bytes) };
+      return this.#held(slot, buffer, content);
     } catch (error) {
       slot.release();
       throw error;
     }
   }
 
-  #replace(slot: Slot, buffer: Buffer, bytes: Buffer): HeldRange {
-    const { release } = slot;
-    const replace = (others: Buffer): HeldRange => this.#replace(slot, buffer, others);
-    // Cut off meanwhile: the memory may belong to another answer by now.
-    const content = this.#slots.has(slot) ? buffer.subarray(0, bytes.copy(buffer)) : bytes;
-    return { content, release, replace };
+  #held(slot: Slot, buffer: Buffer, content: Buffer): HeldRange {
+    const isHeld = (): boolean => this.#slots.has(slot);
+    return {
+      content,
+      release: slot.release,
+      isHeld,
+      replace: (bytes) => this.#held(slot, buffer, isHeld() ? buffer.subarray(0, bytes.copy(buffer)) : bytes),
+    };
   }
 
   /** Nothing is sent any more. */

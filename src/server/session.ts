@@ -6,7 +6,13 @@
  * first one late. So every step has a number: asked again it is not done again, and what comes too late is refused.
  */
 import { randomBytes } from 'node:crypto';
-import { compressFrame, entryBytesOf, fillFrame, frameBytesAt } from '../artifact/frame.ts';
+import {
+  compressFrame,
+  entryBytesOf,
+  type FrameContent,
+  fillFrame,
+  frameBytesAt,
+} from '../artifact/frame.ts';
 import type { MemberSource } from '../artifact/membersource.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { OpenGroup } from '../hotcopy/group.ts';
@@ -199,13 +205,18 @@ export class Session {
       throw new GraphkeepError('GK_USAGE', `member ${number} has no frame at ${offset}`);
     }
     const rawBytes = frameBytesAt(source, offset);
+    let part: FrameContent | undefined;
     const fill = async (raw: Buffer): Promise<void> => {
-      const { start, content } = await fillFrame(raw, offset, source);
-      hash.add(start, content);
+      const filled = await fillFrame(raw, offset, source);
+      if (hash.isNext(filled.start)) hash.add(filled.start, filled.content);
+      else part = filled;
     };
     const held = await this.#ranges.read(rawBytes, fill, cut);
     try {
       const stored = await compressFrame(held.content, level);
+      // While it was compressed, those that it had overtaken were read: to hash it now spares a copy of it.
+      if (part !== undefined && held.isHeld()) hash.add(part.start, part.content);
+      else if (part !== undefined) hash.giveUp();
       this.sentBytes += stored.length;
       // In the place of what it was made from: while it is sent, only one of the two takes memory.
       return held.replace(stored);
