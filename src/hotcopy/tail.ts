@@ -274,6 +274,8 @@ export async function scanTransactions(
 }
 
 const ZEROS = Buffer.alloc(LOG_WINDOW_BYTES);
+/** One after the other, a thousand samples of a log at rest take a tenth of a second, most of it spent waiting. */
+const SAMPLES_AT_ONCE = 32;
 
 /**
  * Whether only zeros follow: the tail of a preallocated file, or a last transaction that was never finished. The next
@@ -282,16 +284,25 @@ const ZEROS = Buffer.alloc(LOG_WINDOW_BYTES);
  */
 async function isZeroFrom(handle: FileHandle, startBytes: number): Promise<boolean> {
   const window = Buffer.allocUnsafe(LOG_WINDOW_BYTES);
-  const isZero = async (position: number, bytes: number): Promise<boolean | 'end'> => {
-    const got = await readFully(handle, window.subarray(0, bytes), position, 'a log file');
-    if (!window.subarray(0, got).equals(ZEROS.subarray(0, got))) return false;
-    return got < bytes ? 'end' : true;
+  const isZero = async (position: number, piece: Buffer): Promise<boolean | 'end'> => {
+    const got = await readFully(handle, piece, position, 'a log file');
+    if (!piece.subarray(0, got).equals(ZEROS.subarray(0, got))) return false;
+    return got < piece.length ? 'end' : true;
   };
   const wholeUntil = startBytes + ZERO_TAIL_WHOLE_BYTES;
-  for (let position = startBytes; ; ) {
-    const isWhole = position < wholeUntil;
-    const zero = await isZero(position, isWhole ? LOG_WINDOW_BYTES : ZERO_TAIL_SAMPLE_BYTES);
+  let position = startBytes;
+  for (; position < wholeUntil; position += LOG_WINDOW_BYTES) {
+    const zero = await isZero(position, window);
     if (zero !== true) return zero === 'end';
-    position += isWhole ? LOG_WINDOW_BYTES : ZERO_TAIL_STRIDE_BYTES;
+  }
+  for (; ; position += SAMPLES_AT_ONCE * ZERO_TAIL_STRIDE_BYTES) {
+    const samples = Array.from({ length: SAMPLES_AT_ONCE }, (_, number) => {
+      const start = number * ZERO_TAIL_SAMPLE_BYTES;
+      const piece = window.subarray(start, start + ZERO_TAIL_SAMPLE_BYTES);
+      return isZero(position + number * ZERO_TAIL_STRIDE_BYTES, piece);
+    });
+    const zeros = await Promise.all(samples);
+    if (zeros.includes(false)) return false;
+    if (zeros.includes('end')) return true;
   }
 }

@@ -14,8 +14,19 @@ export type Peer =
 
 const NO_CERTIFICATE = 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE';
 
-/** Only a `verified` certificate proves a name. With `trust_all` none is. */
+const peers = new WeakMap<tls.TLSSocket, Peer>();
+
+/**
+ * Only a `verified` certificate proves a name. With `trust_all` none is. What the first handshake proved holds as long as
+ * the connection: to read the certificate for every frame took a twentieth of a backup.
+ */
 export function peerOf(socket: tls.TLSSocket): Peer {
+  const known = peers.get(socket) ?? readPeer(socket);
+  peers.set(socket, known);
+  return known;
+}
+
+function readPeer(socket: tls.TLSSocket): Peer {
   const certificate = socket.getPeerX509Certificate();
   if (certificate === undefined) return { state: 'absent' };
   if (socket.authorized) return { state: 'verified', certificate };

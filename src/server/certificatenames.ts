@@ -5,7 +5,16 @@
  */
 import type { X509Certificate } from 'node:crypto';
 
-export function certificateNames(certificate: X509Certificate): string[] {
+const namesKnown = new WeakMap<X509Certificate, readonly string[]>();
+
+/** Of one certificate they are read once, since each request of a connection asks. */
+export function certificateNames(certificate: X509Certificate): readonly string[] {
+  const names = namesKnown.get(certificate) ?? readNames(certificate);
+  namesKnown.set(certificate, names);
+  return names;
+}
+
+function readNames(certificate: X509Certificate): string[] {
   const commonName = certificate.toLegacyObject().subject?.CN as string | string[] | undefined;
   const names = typeof commonName === 'string' ? [commonName] : (commonName ?? []);
   return [...names, ...dnsNames(certificate.subjectAltName ?? '')].filter((name) =>
