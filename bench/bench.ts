@@ -155,9 +155,15 @@ function printEffect(windows: readonly EffectWindow[]): void {
     window.transactionsPerSecond.toFixed(0),
     `${window.beforePerSecond.toFixed(0)} / ${window.afterPerSecond.toFixed(0)}`,
     window.ratio.toFixed(2),
+    `${Math.round(window.busyBefore * 100)} %`,
     String(window.backupsFinished),
   ]);
-  say(table(['LOAD', 'TX/S', 'TX/S WITHOUT, before / after', 'RATIO', 'BACKUPS FINISHED'], rows));
+  say(
+    table(
+      ['LOAD', 'TX/S', 'TX/S WITHOUT, before / after', 'RATIO', 'BUSY WITHOUT', 'BACKUPS FINISHED'],
+      rows,
+    ),
+  );
 }
 
 function printBars(bars: readonly Bar[]): void {

@@ -1,10 +1,12 @@
 /**
- * What backups cost a running server: the throughput of a write load in short windows, without a backup, with backups
- * back to back, and with one that is held to a rate. Each window with backups is compared with the windows without
- * before and after it, since the load slows down by itself as its data grows.
+ * What backups cost a running server: the throughput of a write load in short windows, without a backup and with backups
+ * back to back. Each window with backups is compared with the windows without before and after it, since the load slows
+ * down by itself as its data grows. Two loads: one whose writers never rest, which takes all that the processors have, so
+ * that whatever a backup uses is taken from it; and one of writers that think, as on a server that is not overloaded.
  */
 import { spawn } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Load, prepareSchema, startLoad } from '../test/real/harness/load.ts';
@@ -14,21 +16,25 @@ import { startPlainServer } from './remote.ts';
 import { graphkeep, type Workplace } from './tasks.ts';
 
 const WARM_UP_MS = 15_000;
-const WINDOW_MS = 10_000;
+const WINDOW_MS = 15_000;
 /** As in the demo: more or larger batches would make the writers wait for each other's locks. */
-const LOAD = { writers: 16, batchWriters: 2, batchSize: 10, vector: false };
+const RESTLESS = { writers: 16, batchWriters: 2, batchSize: 10, vector: false };
+const THINKING = { ...RESTLESS, pauseMs: 50 };
 
 export interface Condition {
   readonly name: string;
+  readonly load: typeof RESTLESS & { readonly pauseMs?: number };
   /** Through a backup server, which is what then reads beside the database. */
   readonly remote?: boolean;
   readonly args: readonly string[];
 }
 
 export const CONDITIONS: readonly Condition[] = [
-  { name: 'backups back to back', args: [] },
-  { name: 'over the backup server', args: [], remote: true },
-  { name: 'with --limit-rate=20M', args: ['--limit-rate=20M'] },
+  { name: 'backups back to back', load: THINKING, args: [] },
+  { name: 'over the backup server', load: THINKING, args: [], remote: true },
+  { name: 'restless, backups back to back', load: RESTLESS, args: [] },
+  { name: 'restless, over the backup server', load: RESTLESS, args: [], remote: true },
+  { name: 'restless, with --limit-rate=20M', load: RESTLESS, args: ['--limit-rate=20M'] },
 ];
 
 export interface EffectWindow {
@@ -37,6 +43,8 @@ export interface EffectWindow {
   readonly beforePerSecond: number;
   readonly afterPerSecond: number;
   readonly ratio: number;
+  /** Of the processors' time, before the backups. */
+  readonly busyBefore: number;
   readonly backupsFinished: number;
 }
 
@@ -66,42 +74,73 @@ async function measureWindows(
   say: (text: string) => void,
 ): Promise<EffectWindow[]> {
   const backupServer = await startPlainServer(home);
-  const load = startLoad(server, LOAD);
-  await sleep(WARM_UP_MS);
   const windows: EffectWindow[] = [];
-  let before = await throughputOf(load);
-  for (let number = 0; number < runs * CONDITIONS.length; number++) {
-    const condition = CONDITIONS[number % CONDITIONS.length]!;
-    const backups = startBackups(
-      condition.remote ? backupServer.clientArgs : [`--neo4j-home=${home.dir}`],
-      join(folder, 'under-load'),
-      condition,
-    );
-    const during = await throughputOf(load);
-    const backupsFinished = await backups.stop();
-    const after = await throughputOf(load);
-    const window = {
-      condition: condition.name,
-      transactionsPerSecond: during,
-      beforePerSecond: before,
-      afterPerSecond: after,
-      ratio: (2 * during) / (before + after),
-      backupsFinished,
-    };
-    say(`${condition.name}: ${during.toFixed(0)} tx/s, without ${before.toFixed(0)} and ${after.toFixed(0)}`);
-    windows.push(window);
-    before = after;
+  let firstWriter = 1;
+  for (const [asked, conditions] of Map.groupBy(CONDITIONS, (condition) => condition.load)) {
+    const load = startLoad(server, { ...asked, firstWriter });
+    firstWriter += asked.writers;
+    await sleep(WARM_UP_MS);
+    let before = await throughputOf(load);
+    for (let number = 0; number < runs * conditions.length; number++) {
+      const condition = conditions[number % conditions.length]!;
+      const source = condition.remote ? backupServer.clientArgs : [`--neo4j-home=${home.dir}`];
+      const backups = startBackups(source, join(folder, 'under-load'), condition);
+      const during = await throughputOf(load);
+      const backupsFinished = await backups.stop();
+      const after = await throughputOf(load);
+      const window = {
+        condition: condition.name,
+        transactionsPerSecond: during.perSecond,
+        beforePerSecond: before.perSecond,
+        afterPerSecond: after.perSecond,
+        ratio: (2 * during.perSecond) / (before.perSecond + after.perSecond),
+        busyBefore: before.busy,
+        backupsFinished,
+      };
+      say(describe(window));
+      windows.push(window);
+      before = after;
+    }
+    await load.stop();
+    if (load.errors.length > 0) throw new Error(`the load failed: ${load.errors.map(String).join('; ')}`);
   }
-  await load.stop();
   await backupServer.stop();
-  if (load.errors.length > 0) throw new Error(`the load failed: ${load.errors.map(String).join('; ')}`);
   return windows;
 }
 
-async function throughputOf(load: Load): Promise<number> {
+function describe(window: EffectWindow): string {
+  const { transactionsPerSecond, beforePerSecond, afterPerSecond } = window;
+  const [during, before, after] = [transactionsPerSecond, beforePerSecond, afterPerSecond].map(Math.round);
+  return `  ${window.condition}: ${during} tx/s, without ${before} and ${after}`;
+}
+
+interface Throughput {
+  readonly perSecond: number;
+  /** 0 to 1, of all processors. */
+  readonly busy: number;
+}
+
+async function throughputOf(load: Load): Promise<Throughput> {
   load.throughput();
+  const begun = processorTimes();
   await sleep(WINDOW_MS);
-  return load.throughput().transactionsPerSecond;
+  const ended = processorTimes();
+  return {
+    perSecond: load.throughput().transactionsPerSecond,
+    busy: 1 - (ended.idleMs - begun.idleMs) / (ended.allMs - begun.allMs),
+  };
+}
+
+function processorTimes(): { idleMs: number; allMs: number } {
+  const times = cpus().map((processor) => processor.times);
+  return {
+    idleMs: sum(times.map(({ idle }) => idle)),
+    allMs: sum(times.flatMap((one) => Object.values(one))),
+  };
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
 }
 
 /** One backup after the other until told to stop; the last one is interrupted as by Ctrl-C. */

@@ -22,10 +22,16 @@ import { FRAME_RAW_BYTES, PACKED_LEVEL_MAX, RANGES_IN_FLIGHT_MAX } from '../limi
 import type { RemoteMember } from './protocol.ts';
 import type { ReadRange } from './ranges.ts';
 
+/** How the server is to make a frame: whether it adds it to the hash of the member, which is asked for in the end. */
+export interface FrameForm {
+  readonly level: number;
+  readonly isHashed: boolean;
+}
+
 /** One try to fetch the frame at `offset`; undefined when the connection broke. */
 export type FetchFrame = (
   offset: number,
-  level: number,
+  form: FrameForm,
   storedBytesMax: number,
   signal: AbortSignal,
 ) => Promise<Buffer | undefined>;
@@ -92,7 +98,8 @@ export class FramesAhead {
   #fetchNext(level: number, mayStayPacked: boolean): void {
     const offset = this.#nextOffset;
     const isInside = offset > 0 && offset + FRAME_RAW_BYTES <= TAR_BLOCK_BYTES + this.#member.bytes;
-    const packed = this.#fetch(offset, level, isInside && mayStayPacked, this.#fetching.signal);
+    const form = { level, isHashed: mayStayPacked };
+    const packed = this.#fetch(offset, form, isInside && mayStayPacked, this.#fetching.signal);
     // Awaited when its turn comes; a failure until then would count as unhandled first.
     packed.catch(() => undefined);
     this.#frames.push({ offset, level, packed });
@@ -101,16 +108,16 @@ export class FramesAhead {
 
   async #fetch(
     offset: number,
-    level: number,
+    form: FrameForm,
     mayStayPacked: boolean,
     signal: AbortSignal,
   ): Promise<PackedFrame> {
     const rawBytes = frameBytesAt(this.#member, offset);
-    const stored = await this.#readers.fetchFrame(offset, level, storedBytesMax(rawBytes), signal);
+    const stored = await this.#readers.fetchFrame(offset, form, storedBytesMax(rawBytes), signal);
     if (stored === undefined) {
       // What the server hashed may not be what comes instead.
       this.#isServersOwn = false;
-      return this.#pack(offset, level, signal);
+      return this.#pack(offset, form.level, signal);
     }
     const staysPacked = mayStayPacked && contentBytesOf(stored) === rawBytes;
     return staysPacked ? { stored } : { stored, raw: await this.#unpack(stored, offset) };

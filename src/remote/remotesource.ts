@@ -206,8 +206,10 @@ export class RemoteSession {
       readRange: (startBytes, target, signal) => this.#connection.readRange(path, startBytes, target, signal),
       readRangeOnce: (startBytes, target, signal) =>
         this.#connection.readRangeOnce(path, startBytes, target, signal),
-      fetchFrame: (offset, level, bytesMax, signal) =>
-        this.#connection.readFrameOnce(`${path}/frames/${offset}?level=${level}`, bytesMax, signal),
+      fetchFrame: (offset, { level, isHashed }, bytesMax, signal) => {
+        const query = `level=${level}${isHashed ? '&hash=true' : ''}`;
+        return this.#connection.readFrameOnce(`${path}/frames/${offset}?${query}`, bytesMax, signal);
+      },
     };
   }
 

@@ -192,6 +192,7 @@ class Routes {
       member: numberOf(request, 'member'),
       offset: offsetOf(request),
       level: levelOf(request),
+      isHashed: isHashAsked(request),
     };
     const cut = (): void => void reply.raw.destroy();
     const held = await session.use(() => session.readFrame(frame, cut));
@@ -275,6 +276,15 @@ function offsetOf(request: FastifyRequest): number {
   const text = paramOf(request, 'offset');
   if (!/^\d{1,15}$/.test(text)) throw new GraphkeepError('GK_USAGE', 'the offset of the frame is no number');
   return Number(text);
+}
+
+/** Whether the client will ask for the hash of the member, and leaves its frames packed. */
+function isHashAsked(request: FastifyRequest): boolean {
+  const query = new Fields(request.query, 'query');
+  if (!query.has('hash')) return false;
+  const value = query.text('hash');
+  if (value === 'true' || value === 'false') return value === 'true';
+  throw new GraphkeepError('GK_USAGE', 'hash is true or false');
 }
 
 /** Of 1 to the level that the processor of a database host is spent on. */

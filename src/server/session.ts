@@ -59,6 +59,8 @@ export interface FrameRequest {
   readonly member: number;
   readonly offset: number;
   readonly level: number;
+  /** Whether it counts for `hashOf`. */
+  readonly isHashed: boolean;
 }
 
 /** A range of a member: its number, and where it begins and how long it is. */
@@ -199,7 +201,10 @@ export class Session {
    * a quarter, and its client compresses nothing. Its memory is that of a range until it is sent.
    * @throws as `read`
    */
-  async readFrame({ member: number, offset, level }: FrameRequest, cut: () => void): Promise<HeldRange> {
+  async readFrame(
+    { member: number, offset, level, isHashed }: FrameRequest,
+    cut: () => void,
+  ): Promise<HeldRange> {
     const { source, hash } = this.#member(number);
     if (offset % FRAME_RAW_BYTES !== 0 || offset >= entryBytesOf(source)) {
       throw new GraphkeepError('GK_USAGE', `member ${number} has no frame at ${offset}`);
@@ -208,6 +213,7 @@ export class Session {
     let part: FrameContent | undefined;
     const fill = async (raw: Buffer): Promise<void> => {
       const filled = await fillFrame(raw, offset, source);
+      if (!isHashed) return;
       if (hash.isNext(filled.start)) hash.add(filled.start, filled.content);
       else part = filled;
     };
@@ -226,7 +232,7 @@ export class Session {
     }
   }
 
-  /** Of what the frames held; undefined unless each was sent once. @throws GK_USAGE */
+  /** Of what the frames held; undefined unless each was sent once, and asked for with its hash. @throws GK_USAGE */
   hashOf(number: number): string | undefined {
     return this.#member(number).hash.get();
   }

@@ -149,10 +149,16 @@ async function isObject(url: string): Promise<boolean> {
   }
 }
 
-/** What is gone already is no error. */
+/** What is gone already is no error. @throws GK_NO_PERMISSION for what is locked, and nothing happens to it */
 export async function removePath(file: string): Promise<void> {
   if (isStoreUrl(file)) {
     const { store, key } = await objectAt(file);
+    const lock = await store.lockOf?.(key);
+    if (lock !== undefined) {
+      throw new GraphkeepError('GK_NO_PERMISSION', `${file} is not removed: it is locked ${lock}`, {
+        hint: 'keep artifacts for at least as long as they are locked, or wait',
+      });
+    }
     await store.remove(key);
     return;
   }

@@ -74,6 +74,7 @@ export async function startAzurite(): Promise<RunningStore | { skip: string }> {
     cliOptions: [`--azure-endpoint=${direct}`],
     environment: { AZURE_STORAGE_KEY: ACCOUNT_KEY },
     at: (url) => at(url, ACCOUNT_KEY),
+    listsUploads: true,
     slowDown: { status: 503, body: SLOW_DOWN },
     stop,
   };

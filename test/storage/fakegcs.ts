@@ -61,6 +61,7 @@ export async function startFakeGcs(): Promise<RunningGoogle | { skip: string }> 
     cliOptions: [`--gcs-endpoint=${serverUrl}`],
     environment: {},
     at,
+    listsUploads: true,
     slowDown: { status: 429, body: SLOW_DOWN },
     stop: async () => {
       await stop();

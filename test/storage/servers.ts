@@ -27,6 +27,8 @@ export interface RunningStore {
   readonly environment: Readonly<Record<string, string>>;
   /** The settings for this endpoint instead. */
   at(endpoint: string): StoreSettings;
+  /** Whether uploads are listed by the beginning of their names: MinIO lists those of one whole name only. */
+  readonly listsUploads: boolean;
   /** How such a store says "slow down". */
   readonly slowDown: { readonly status: number; readonly body: string };
   stop(): Promise<void>;

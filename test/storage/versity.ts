@@ -43,6 +43,7 @@ export async function s3Store(server: ServerProcess): Promise<RunningStore> {
     cliOptions: [`--s3-endpoint=${endpoint}`],
     environment: { AWS_ACCESS_KEY_ID: ACCESS_KEY, AWS_SECRET_ACCESS_KEY: SECRET_KEY },
     at: (url) => ({ s3: { endpoint: url, credentials } }),
+    listsUploads: true,
     slowDown: { status: 503, body: SLOW_DOWN },
     stop,
   };

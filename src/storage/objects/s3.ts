@@ -251,6 +251,15 @@ export class S3Store implements ObjectStore {
     return beginS3Upload(this, key, randomBytes(MARK_BYTES).toString('hex'), options);
   }
 
+  async lockOf(key: string, signal?: AbortSignal): Promise<string | undefined> {
+    const { ObjectLockMode, ObjectLockRetainUntilDate, ObjectLockLegalHoldStatus } =
+      (await this.head(key, signal)) ?? {};
+    if (ObjectLockLegalHoldStatus === 'ON') return 'by a legal hold';
+    if (ObjectLockRetainUntilDate === undefined || ObjectLockRetainUntilDate.getTime() <= Date.now())
+      return undefined;
+    return `until ${ObjectLockRetainUntilDate.toISOString()} (${ObjectLockMode?.toLowerCase() ?? 'retention'})`;
+  }
+
   async remove(key: string, signal?: AbortSignal): Promise<void> {
     const { sdk, client } = this.connection;
     const command = new sdk.DeleteObjectCommand(this.target(key));

@@ -77,6 +77,11 @@ export interface ObjectStore {
   /** For small objects, in one request. @returns false when it exists already and `ifAbsent` */
   put(key: string, bytes: Buffer, options: PutOptions): Promise<boolean>;
   beginUpload(key: string, options: UploadOptions): Promise<Upload>;
+  /**
+   * Until when, or by what, an object is locked, for a message. Only where the store takes a removal all the same and hides
+   * the object, and as far as this user may see the lock.
+   */
+  lockOf?(key: string, signal?: AbortSignal): Promise<string | undefined>;
   /** An object that is not there is no error. */
   remove(key: string, signal?: AbortSignal): Promise<void>;
   /** What killed uploads left, and those that are under way: only their age tells them apart. */

@@ -18,7 +18,7 @@ async function frameOf(source: MemberSource, offset: number): Promise<Buffer> {
   return raw;
 }
 
-const served: FetchFrame = async (offset, level) => compressFrame(await frameOf(member, offset), level);
+const served: FetchFrame = async (offset, { level }) => compressFrame(await frameOf(member, offset), level);
 const noRange = () => Promise.reject(new Error('read by ranges'));
 
 function framesBy(fetchFrame: FetchFrame, others: Partial<PackedReaders> = {}): FramesAhead {
@@ -35,8 +35,8 @@ async function readAll(frames: FramesAhead): Promise<boolean[]> {
 
 /** All but the one at `missingOffset`, whose connection breaks. */
 function missing(missingOffset: number): FetchFrame {
-  return async (offset, level, bytesMax, signal) =>
-    offset === missingOffset ? undefined : served(offset, level, bytesMax, signal);
+  return async (offset, form, bytesMax, signal) =>
+    offset === missingOffset ? undefined : served(offset, form, bytesMax, signal);
 }
 
 describe('frames of a remote member', () => {
@@ -75,8 +75,8 @@ describe('frames of a remote member', () => {
   test('what is not of this member is refused', async () => {
     const other = { ...member, path: 'neostore.propertystore.db' };
     const wrong: FetchFrame[] = [
-      async (offset, level) => compressFrame(await frameOf(other, offset), level),
-      async (offset, level) => compressFrame((await frameOf(member, offset)).subarray(512), level),
+      async (offset, { level }) => compressFrame(await frameOf(other, offset), level),
+      async (offset, { level }) => compressFrame((await frameOf(member, offset)).subarray(512), level),
       async () => Buffer.from('no frame at all'),
     ];
     for (const fetch of wrong) {
@@ -91,9 +91,9 @@ describe('frames of a remote member', () => {
 
   test('abandoned, it asks for nothing more and ends what is under way', async () => {
     const signals: AbortSignal[] = [];
-    const frames = framesBy((offset, level, bytesMax, signal) => {
+    const frames = framesBy((offset, form, bytesMax, signal) => {
       signals.push(signal);
-      return served(offset, level, bytesMax, signal);
+      return served(offset, form, bytesMax, signal);
     });
     await frames.read(0, 1, false);
     frames.abandon();
@@ -111,8 +111,27 @@ describe('frames that stay packed', () => {
     assert.deepEqual(await readAll(framesBy(served)), Array(7).fill(true), 'nobody knows the hash');
   });
 
+  test('the server is to hash them, and none that are unpacked here', async () => {
+    const asked: boolean[] = [];
+    const noting: FetchFrame = (offset, form, ...more) => {
+      asked.push(form.isHashed);
+      return served(offset, form, ...more);
+    };
+    await readAll(framesBy(noting, { fetchHash }));
+    assert.deepEqual(
+      asked,
+      Array(7).fill(true),
+      'the first and the last as well: they are part of the member',
+    );
+    asked.length = 0;
+    await readAll(framesBy(noting));
+    const frames = framesBy(noting, { fetchHash });
+    await frames.read(0, 1, false);
+    assert.deepEqual(new Set(asked), new Set([false]));
+  });
+
   test('one that says to hold another number of bytes is unpacked, and refused', async () => {
-    const short: FetchFrame = async (offset, level) =>
+    const short: FetchFrame = async (offset, { level }) =>
       compressFrame((await frameOf(member, offset)).subarray(offset === 0 ? 0 : 512), level);
     await assert.rejects(readAll(framesBy(short, { fetchHash })), failure('GK_PROTOCOL'));
   });

@@ -79,6 +79,7 @@ const SHAPES: readonly Shape[] = [
   { method: 'GET', path: '/v1/sessions/{session}/members/{number}/frames/0' },
   { method: 'GET', path: '/v1/sessions/{session}/members/{number}/hash' },
   { method: 'GET', path: '/v1/sessions/{session}/members/{number}/frames/{number}?level=1' },
+  { method: 'GET', path: '/v1/sessions/{session}/members/{number}/frames/{number}?level=1&hash=true' },
 ];
 
 const NAMES = [

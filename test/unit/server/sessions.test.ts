@@ -1,5 +1,6 @@
 /** Sessions of a real backup server, asked over HTTP: whose they are, how many, what they hold and for how long. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
@@ -162,6 +163,27 @@ describe('a session', () => {
     opening.resolve();
     await Promise.all([refused, ended]);
     assert.deepEqual([closed, sessions.count], [['released'], 0]);
+  });
+});
+
+describe('the hash of a member', () => {
+  test('is that of the frames that were asked for with it; of others there is none', async (context) => {
+    const host = await Host.start(context);
+    const session = await host.session();
+    const opened = await host.post(`${session}/groups/0/open`, { step: 1, staged: false });
+    const { number, path } = membersIn(opened)[0]!;
+    const member = `${session}/members/${number}`;
+    const hashAfter = async (query: string): Promise<unknown> => {
+      const frame = await ask(host.server.address, `${member}/frames/0?level=1${query}`);
+      assert.equal(frame.status, 200);
+      return JSON.parse((await ask(host.server.address, `${member}/hash`)).body).sha256;
+    };
+    assert.equal(await hashAfter(''), null, 'to hash what nobody asks for costs a fifth of a backup');
+    assert.equal(await hashAfter('&hash=false'), null);
+    const content = readFileSync(join(host.source, 'databases', 'neo4j', path));
+    assert.equal(await hashAfter('&hash=true'), createHash('sha256').update(content).digest('hex'));
+    assert.equal(await hashAfter('&hash=true'), null, 'sent twice');
+    assert.equal((await ask(host.server.address, `${member}/frames/0?level=1&hash=1`)).status, 400);
   });
 });
 
