@@ -196,3 +196,26 @@ test('the version is that of the package', () => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   assert.equal(VERSION, version);
 });
+
+describe('lock file', () => {
+  // npm writes down only what its registry has for this machine, and `npm ci` refuses what is missing elsewhere.
+  test('names every package that another one asks for, those of other platforms too', () => {
+    const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as LockFile;
+    const missing = Object.entries(packages).flatMap(([path, { dependencies, optionalDependencies }]) =>
+      Object.keys({ ...dependencies, ...optionalDependencies })
+        .filter((name) => !foldersAbove(path).some((folder) => `${folder}node_modules/${name}` in packages))
+        .map((name) => `${path}: ${name}`),
+    );
+    assert.deepEqual(missing, []);
+  });
+});
+
+interface LockFile {
+  readonly packages: Record<string, Partial<Record<'dependencies' | 'optionalDependencies', object>>>;
+}
+
+/** Where a package's dependencies may lie: in its own folder, or in that of any package that it lies in. */
+function foldersAbove(path: string): string[] {
+  if (path === '') return [''];
+  return [`${path}/`, ...foldersAbove(path.slice(0, Math.max(0, path.lastIndexOf('node_modules/') - 1)))];
+}
