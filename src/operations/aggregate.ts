@@ -23,7 +23,7 @@ import { METADATA_STORE } from '../hotcopy/storefiles.ts';
 import { foldersBelow } from '../neo4j/folders.ts';
 import { recoverDatabase, type StockNeo4j } from '../neo4j/stock.ts';
 import { acquireLease, type Lease, type LeaseOptions } from '../storage/lease.ts';
-import { removePath, syncFolder } from '../storage/places.ts';
+import { removeArtifact, removePath, syncFolder } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
 import { ArtifactFile } from './artifactfile.ts';
 import { byteProgress } from './byteprogress.ts';
@@ -285,7 +285,7 @@ async function removeInputs(
     const removed: string[] = [];
     for (const { path } of artifactsOf(chosen.chain).toReversed()) {
       if (!removable.has(path) || path === resultPath) continue;
-      await removePath(path).catch((error: unknown) => {
+      await removeArtifact(path).catch((error: unknown) => {
         throw wrapSystemError(error, `remove ${path}`);
       });
       removed.push(path);

@@ -18,7 +18,7 @@ import { GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
 import { EXPIRE_ATTEMPTS_MAX } from '../limits.ts';
 import { databaseMatcher } from '../neo4j/glob.ts';
 import { acquireLease } from '../storage/lease.ts';
-import { removePath, syncFolder } from '../storage/places.ts';
+import { removeArtifact, syncFolder } from '../storage/places.ts';
 import { listConfigurationArtifacts } from './configurationnames.ts';
 import {
   type ConfigurationExpiry,
@@ -351,7 +351,7 @@ async function removeInOrder(plan: DatabasePlan, options: ExpireOptions): Promis
         await syncRemovals(options.directory);
         unsynced = [];
       }
-      await removePath(artifact.path).catch((error: unknown) => {
+      await removeArtifact(artifact.path).catch((error: unknown) => {
         throw wrapSystemError(error, `remove ${artifact.path}`);
       });
       removed.push(artifact);

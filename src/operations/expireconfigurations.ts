@@ -6,7 +6,7 @@
 import { basename } from 'node:path';
 import type { ArtifactSummary } from '../chain/summary.ts';
 import { type GraphkeepError, throwIfAborted, wrapSystemError } from '../errors.ts';
-import { removePath, syncFolder } from '../storage/places.ts';
+import { removeArtifact, syncFolder } from '../storage/places.ts';
 import { formatTime } from './artifactfile.ts';
 import { timeOfName } from './configurationnames.ts';
 import type { OperationContext } from './types.ts';
@@ -60,7 +60,7 @@ export async function removeConfigurations(
   try {
     for (const path of plan.planned.toReversed()) {
       throwIfAborted(signal);
-      await removePath(path);
+      await removeArtifact(path);
       removed.push(path);
     }
     await syncFolder(directory);

@@ -149,8 +149,11 @@ async function isObject(url: string): Promise<boolean> {
   }
 }
 
-/** What is gone already is no error. @throws GK_NO_PERMISSION for what is locked, and nothing happens to it */
-export async function removePath(file: string): Promise<void> {
+/**
+ * Removes a good artifact that is not wanted any more. What is gone already is no error.
+ * @throws GK_NO_PERMISSION for what is locked, and nothing happens to it, even where the store would hide it
+ */
+export async function removeArtifact(file: string): Promise<void> {
   if (isStoreUrl(file)) {
     const { store, key } = await objectAt(file);
     const lock = await store.lockOf?.(key);
@@ -159,6 +162,14 @@ export async function removePath(file: string): Promise<void> {
         hint: 'keep artifacts for at least as long as they are locked, or wait',
       });
     }
+  }
+  await removePath(file);
+}
+
+/** What turned out wrong goes, or at least out of sight, locked or not. What is gone already is no error. */
+export async function removePath(file: string): Promise<void> {
+  if (isStoreUrl(file)) {
+    const { store, key } = await objectAt(file);
     await store.remove(key);
     return;
   }

@@ -11,5 +11,5 @@ export async function startMinio(): Promise<RunningStore | { skip: string }> {
     (port, folder) => ['server', '--quiet', '--address', `127.0.0.1:${port}`, folder],
     { MINIO_ROOT_USER: ACCESS_KEY, MINIO_ROOT_PASSWORD: SECRET_KEY, MINIO_BROWSER: 'off' },
   );
-  return { ...(await s3Store(server)), listsUploads: false };
+  return { ...(await s3Store(server)), listsUploads: false, hidesLocked: true };
 }

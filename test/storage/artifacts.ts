@@ -22,7 +22,14 @@ import { validateArtifact } from '../../src/operations/validate.ts';
 import { acquireLease } from '../../src/storage/lease.ts';
 import { Publication } from '../../src/storage/local.ts';
 import { ObjectPublication } from '../../src/storage/objects/publication.ts';
-import { closeStores, openPath, removePath, storeOf, useStoreSettings } from '../../src/storage/places.ts';
+import {
+  closeStores,
+  openPath,
+  removeArtifact,
+  removePath,
+  storeOf,
+  useStoreSettings,
+} from '../../src/storage/places.ts';
 import { makeKey, useKeys } from '../fixtures/age.ts';
 import { ChainScene, membersOf } from '../fixtures/chains.ts';
 import { storeIdOf } from '../fixtures/lines.ts';
@@ -72,9 +79,10 @@ export function artifactSuite(name: string, start: () => Promise<RunningStore | 
     test('what is taken back while it is written is not in the object', (context) =>
       goesBack(context, folder()));
     test('a name that is taken meanwhile is not overwritten', () => neverOverwrites(folder()));
-    if (store.listsUploads)
-      test('what a killed backup left is found and removed, and nothing younger', (context) =>
-        leftoversGo(context, folder()));
+    const skip = store.listsUploads ? false : 'this store lists the unfinished uploads of one name only';
+    test('what a killed backup left is found and removed, and nothing younger', { skip }, (context) =>
+      leftoversGo(context, folder()),
+    );
     test('a whole Neo4j goes into the store and comes out of it', (context) =>
       wholeDbms(context, folder(), store));
     test('a configuration comes through byte for byte, in several parts', (context) =>
@@ -267,7 +275,7 @@ async function goesBack(context: TestContext, target: string): Promise<void> {
   assert.equal(got.equals(expected), true);
 }
 
-async function lockHolds(context: TestContext, { throughProxy }: RunningStore): Promise<void> {
+async function lockHolds(context: TestContext, { throughProxy, hidesLocked }: RunningStore): Promise<void> {
   const target = 's3://locked/artifacts';
   const scene = new ChainScene(context, LINE);
   context.mock.timers.reset();
@@ -277,9 +285,16 @@ async function lockHolds(context: TestContext, { throughProxy }: RunningStore): 
     const form = { ...scene.optionsFor({ type: 'FULL' }), targetDirectory: target };
     const { artifactPath } = await backupDatabase(scene.database.folders, form);
     const store = await storeOf(target);
-    await assert.rejects(removePath(artifactPath), failure('GK_NO_PERMISSION', /locked/));
+    await assert.rejects(removeArtifact(artifactPath), failure('GK_NO_PERMISSION', /locked/));
     assert.ok((await store.stat(basename(artifactPath))) !== undefined, 'hidden by a marker');
     assert.deepEqual((await validateArtifact(artifactPath)).problems, []);
+    // What turned out wrong, a copy or a result, must not stay in sight where the store can hide it.
+    const isRemoved = await removePath(artifactPath).then(
+      () => true,
+      () => false,
+    );
+    assert.equal(isRemoved, hidesLocked);
+    assert.equal((await store.stat(basename(artifactPath))) === undefined, hidesLocked);
   } finally {
     useStoreSettings(throughProxy);
   }

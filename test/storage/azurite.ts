@@ -75,6 +75,7 @@ export async function startAzurite(): Promise<RunningStore | { skip: string }> {
     environment: { AZURE_STORAGE_KEY: ACCOUNT_KEY },
     at: (url) => at(url, ACCOUNT_KEY),
     listsUploads: true,
+    hidesLocked: false,
     slowDown: { status: 503, body: SLOW_DOWN },
     stop,
   };

@@ -62,6 +62,7 @@ export async function startFakeGcs(): Promise<RunningGoogle | { skip: string }> 
     environment: {},
     at,
     listsUploads: true,
+    hidesLocked: false,
     slowDown: { status: 429, body: SLOW_DOWN },
     stop: async () => {
       await stop();

@@ -29,6 +29,8 @@ export interface RunningStore {
   at(endpoint: string): StoreSettings;
   /** Whether uploads are listed by the beginning of their names: MinIO lists those of one whole name only. */
   readonly listsUploads: boolean;
+  /** Whether a removal that names no version hides a locked object, where others refuse it. */
+  readonly hidesLocked: boolean;
   /** How such a store says "slow down". */
   readonly slowDown: { readonly status: number; readonly body: string };
   stop(): Promise<void>;

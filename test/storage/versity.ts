@@ -44,6 +44,7 @@ export async function s3Store(server: ServerProcess): Promise<RunningStore> {
     environment: { AWS_ACCESS_KEY_ID: ACCESS_KEY, AWS_SECRET_ACCESS_KEY: SECRET_KEY },
     at: (url) => ({ s3: { endpoint: url, credentials } }),
     listsUploads: true,
+    hidesLocked: false,
     slowDown: { status: 503, body: SLOW_DOWN },
     stop,
   };
