@@ -58,17 +58,12 @@ export async function decompressFrame(stored: Buffer, rawBytesMax: number): Prom
   const likelyBytes = rawBytesMax <= FRAME_RAW_BYTES ? rawBytesMax : stored.length * LIKELY_RATIO;
   const chunkSize = Math.max(CHUNK_BYTES_MIN, Math.min(likelyBytes, FRAME_RAW_BYTES));
   const options = { maxOutputLength: rawBytesMax, chunkSize };
-  const refuse = (error: Error): never => {
-    throw new FormatError(`a frame cannot be decompressed: ${error.message}`);
-  };
-  if (stored.length <= AT_ONCE_BYTES_MAX) {
-    try {
-      return zstdDecompressSync(stored, options);
-    } catch (error) {
-      return refuse(error as Error);
-    }
+  try {
+    if (stored.length <= AT_ONCE_BYTES_MAX) return zstdDecompressSync(stored, options);
+    return await decompressAside(stored, options);
+  } catch (error) {
+    throw new FormatError(`a frame cannot be decompressed: ${(error as Error).message}`);
   }
-  return decompressAside(stored, options).catch(refuse);
 }
 
 /** The file from `start` on. */

@@ -6,7 +6,7 @@ import os from 'node:os';
 import { type Command, Option } from 'commander';
 import { parseSize } from '../neo4j/values.ts';
 import { type CliContext, writeLine } from './context.ts';
-import { addInstallationOptions, booleanOption, refusal, usageError } from './options.ts';
+import { addInstallationOptions, booleanOption, nameOf, refusal, usageError } from './options.ts';
 
 /** Of the old tools; for several databases only these two. */
 export const EXIT_OK = 0;
@@ -29,7 +29,7 @@ export function wordOption(
   isRight: (value: string) => boolean,
   shape: string,
 ): Option {
-  const name = /--[a-z-]+/.exec(flags)?.[0] ?? flags;
+  const name = nameOf(flags);
   return new Option(flags, description).argParser((value: string) => {
     if (isRight(value)) return value;
     throw usageError(`${name}=${value} is not possible`, `give ${shape}`);

@@ -15,7 +15,7 @@ import {
   noteIgnored,
   requireOption,
 } from './legacy-options.ts';
-import { booleanOption, parseLocalPath, pathOption, usageError } from './options.ts';
+import { booleanOption, nameOf, parseLocalPath, pathOption, usageError } from './options.ts';
 import { isFolder } from './paths.ts';
 import { type WorkContext, type WorkItem, workThrough } from './work.ts';
 
@@ -52,7 +52,7 @@ There is nothing to prepare: Neo4j recovers a restored database at its first sta
 `;
 
 function pathList(flags: string, description: string): Option {
-  const name = /--[a-z-]+/.exec(flags)?.[0] ?? flags;
+  const name = nameOf(flags);
   return new Option(flags, description).argParser((value: string) => {
     const paths = value.split(',').map((part) => path.resolve(parseLocalPath(name, part)));
     if (paths.length > PATHS_MAX) throw usageError(`${name} names more than ${PATHS_MAX} paths`);

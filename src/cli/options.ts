@@ -113,7 +113,8 @@ export function severalOption(
   ]);
 }
 
-function nameOf(flags: string): string {
+/** `--name` of `--name <value>`. */
+export function nameOf(flags: string): string {
   return /--[a-z-]+/.exec(flags)?.[0] ?? flags;
 }
 

@@ -78,7 +78,7 @@ export class FramesAhead {
     if (first?.offset !== offset || first.level !== level) this.#jump(offset);
     const entryBytes = entryBytesOf(this.#member);
     while (this.#frames.length < RANGES_IN_FLIGHT_MAX && this.#nextOffset < entryBytes)
-      this.#fetchNext(level, mayStayPacked && this.#readers.fetchHash !== undefined);
+      this.#fetchNext({ level, isHashed: mayStayPacked && this.#readers.fetchHash !== undefined });
     return this.#frames.shift()!.packed;
   }
 
@@ -95,23 +95,17 @@ export class FramesAhead {
     this.#nextOffset = offset;
   }
 
-  #fetchNext(level: number, mayStayPacked: boolean): void {
+  #fetchNext(form: FrameForm): void {
     const offset = this.#nextOffset;
-    const isInside = offset > 0 && offset + FRAME_RAW_BYTES <= TAR_BLOCK_BYTES + this.#member.bytes;
-    const form = { level, isHashed: mayStayPacked };
-    const packed = this.#fetch(offset, form, isInside && mayStayPacked, this.#fetching.signal);
+    const packed = this.#fetch(offset, form, this.#fetching.signal);
     // Awaited when its turn comes; a failure until then would count as unhandled first.
     packed.catch(() => undefined);
-    this.#frames.push({ offset, level, packed });
+    this.#frames.push({ offset, level: form.level, packed });
     this.#nextOffset += FRAME_RAW_BYTES;
   }
 
-  async #fetch(
-    offset: number,
-    form: FrameForm,
-    mayStayPacked: boolean,
-    signal: AbortSignal,
-  ): Promise<PackedFrame> {
+  /** What is hashed there stays packed here, if it is content alone. */
+  async #fetch(offset: number, form: FrameForm, signal: AbortSignal): Promise<PackedFrame> {
     const rawBytes = frameBytesAt(this.#member, offset);
     const stored = await this.#readers.fetchFrame(offset, form, storedBytesMax(rawBytes), signal);
     if (stored === undefined) {
@@ -119,7 +113,8 @@ export class FramesAhead {
       this.#isServersOwn = false;
       return this.#pack(offset, form.level, signal);
     }
-    const staysPacked = mayStayPacked && contentBytesOf(stored) === rawBytes;
+    const isInside = offset > 0 && offset + FRAME_RAW_BYTES <= TAR_BLOCK_BYTES + this.#member.bytes;
+    const staysPacked = form.isHashed && isInside && contentBytesOf(stored) === rawBytes;
     return staysPacked ? { stored } : { stored, raw: await this.#unpack(stored, offset) };
   }
 

@@ -24,11 +24,10 @@ import { ensureDistribution, type Line } from './harness/distribution.ts';
 import { assertVerdict, runStockTool, type Verdict } from './harness/judge.ts';
 import { startLoad } from './harness/load.ts';
 import { createHome, startServer } from './harness/server.ts';
-import { endServer, type LoadedServer, startLoadedServer } from './loadedserver.ts';
+import { endServer, type LoadedServer, startLoadedServer, WRITER_PAUSE_MS } from './loadedserver.ts';
 import { runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
 
-const WRITER_PAUSE_MS = 10;
 const DIFFERENTIALS_UNDER_LOAD = 3;
 const CUTS = 2;
 const FORM = { compress: true, compressionLevel: 1, keepFailed: false };

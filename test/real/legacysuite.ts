@@ -19,11 +19,10 @@ import { ensureDistribution, type Line } from './harness/distribution.ts';
 import { assertVerdict, createJudge, type Judge } from './harness/judge.ts';
 import { prepareSchema, startLoad } from './harness/load.ts';
 import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
-import { endServer } from './loadedserver.ts';
+import { endServer, WRITER_PAUSE_MS } from './loadedserver.ts';
 import { PROGRAM, runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
 
-const WRITER_PAUSE_MS = 10;
 const INCREMENTALS_UNDER_LOAD = 2;
 /** Small log files, often rotated, checkpoints all the time; but kept, so that incremental backups are possible. */
 const KEEPING_LOGS = { harsh: true, extraConf: { 'db.tx_log.rotation.retention_policy': '1 hours' } };

@@ -19,9 +19,9 @@ export interface LoadedServer {
   artifacts: string;
 }
 
-const WRITER_PAUSE_MS = 10;
+export const WRITER_PAUSE_MS = 10;
 
-/** @param name of the scratch folder; @param warmUp transactions that are acknowledged before anything is backed up */
+/** @param name of the scratch folder; @param warmUp transfers that are acknowledged before anything is backed up */
 export async function startLoadedServer(
   story: LoadedServer,
   { name, writers, warmUp }: { name: string; writers: number; warmUp: number },
