@@ -16,7 +16,7 @@ import { FRAME_RAW_BYTES, RANGE_BYTES } from '../limits.ts';
 import type { FetchFrame } from './packed.ts';
 import { type OpenedSnapshot, parseMember, parseTail, type RemoteMember } from './protocol.ts';
 import type { ReadRange } from './ranges.ts';
-import type { RemoteSession } from './remotesource.ts';
+import type { RemoteSession } from './remotesession.ts';
 
 /** One further server. It is left out from the first failure on: the first server has everything. */
 export class Lane {

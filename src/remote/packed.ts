@@ -38,7 +38,7 @@ export type FetchFrame = (
 
 interface Frame {
   readonly offset: number;
-  readonly level: number;
+  readonly form: FrameForm;
   readonly packed: Promise<PackedFrame>;
 }
 
@@ -56,15 +56,22 @@ export interface PackedReaders {
 export class FramesAhead {
   readonly #member: RemoteMember;
   readonly #readers: PackedReaders;
+  readonly #onAllAsked: (form: FrameForm) => void;
   /** Whether each frame was fetched once, in one go: then the server knows what arrived. */
   #isServersOwn = true;
   #frames: Frame[] = [];
   #nextOffset = 0;
   #fetching = new AbortController();
 
-  constructor(member: RemoteMember, readers: PackedReaders) {
+  /** @param onAllAsked called when nothing more is to be asked for: what comes next can be begun */
+  constructor(
+    member: RemoteMember,
+    readers: PackedReaders,
+    onAllAsked: (form: FrameForm) => void = () => undefined,
+  ) {
     this.#member = member;
     this.#readers = readers;
+    this.#onAllAsked = onAllAsked;
   }
 
   abandon(): void {
@@ -74,12 +81,18 @@ export class FramesAhead {
   /** In ascending order this is quick; undefined for a level that no server would spend its time on. */
   async read(offset: number, level: number, mayStayPacked: boolean): Promise<PackedFrame | undefined> {
     if (level > PACKED_LEVEL_MAX) return undefined;
+    const form = { level, isHashed: mayStayPacked && this.#readers.fetchHash !== undefined };
     const first = this.#frames[0];
-    if (first?.offset !== offset || first.level !== level) this.#jump(offset);
-    const entryBytes = entryBytesOf(this.#member);
-    while (this.#frames.length < RANGES_IN_FLIGHT_MAX && this.#nextOffset < entryBytes)
-      this.#fetchNext({ level, isHashed: mayStayPacked && this.#readers.fetchHash !== undefined });
-    return this.#frames.shift()!.packed;
+    if (first?.offset !== offset || !isSameForm(first.form, form)) this.#jump(offset);
+    this.#fetchAhead(form);
+    const { packed } = this.#frames.shift()!;
+    if (this.#nextOffset >= entryBytesOf(this.#member)) this.#onAllAsked(form);
+    return packed;
+  }
+
+  /** Fetches the first frames before anybody reads them. */
+  begin(form: FrameForm): void {
+    if (this.#nextOffset === 0) this.#fetchAhead(form);
   }
 
   /** The hash of the frames, once all were read. */
@@ -95,12 +108,17 @@ export class FramesAhead {
     this.#nextOffset = offset;
   }
 
+  #fetchAhead(form: FrameForm): void {
+    const entryBytes = entryBytesOf(this.#member);
+    while (this.#frames.length < RANGES_IN_FLIGHT_MAX && this.#nextOffset < entryBytes) this.#fetchNext(form);
+  }
+
   #fetchNext(form: FrameForm): void {
     const offset = this.#nextOffset;
     const packed = this.#fetch(offset, form, this.#fetching.signal);
     // Awaited when its turn comes; a failure until then would count as unhandled first.
     packed.catch(() => undefined);
-    this.#frames.push({ offset, level: form.level, packed });
+    this.#frames.push({ offset, form, packed });
     this.#nextOffset += FRAME_RAW_BYTES;
   }
 
@@ -139,4 +157,8 @@ export class FramesAhead {
     await fillFrame(raw, offset, { ...this.#member, read });
     return { stored: await compressFrame(raw, level), raw };
   }
+}
+
+function isSameForm(one: FrameForm, other: FrameForm): boolean {
+  return one.level === other.level && one.isHashed === other.isHashed;
 }

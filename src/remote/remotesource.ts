@@ -2,23 +2,18 @@
  * Backups of the databases of another host: a snapshot and a log as the local ones are, held open by a session of the
  * backup server there. The server proves the log; every range is proven by its checksum on the way.
  */
-import { randomBytes } from 'node:crypto';
 import type { MemberSource } from '../artifact/membersource.ts';
 import type { TransactionMark } from '../chain/summary.ts';
 import { asGraphkeepError, GraphkeepError, throwIfAborted } from '../errors.ts';
 import { writePosition } from '../formats/artifact/index.ts';
 import type { Neostore } from '../formats/neostore.ts';
 import type { LogPosition } from '../formats/txlog/checkpoint.ts';
-import type { SnapshotGroup } from '../hotcopy/group.ts';
 import type { LogSource, Search } from '../hotcopy/logafter.ts';
 import { requireTail, type Snapshot } from '../hotcopy/snapshot.ts';
 import type { BackupSource } from '../hotcopy/source.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
-import { RENEWALS_PER_TIMEOUT, SESSION_CLOSE_MS_MAX } from '../limits.ts';
 import type { Connection } from './connection.ts';
-import type { Fields } from './fields.ts';
-import { Lane, type LaneEnd, type LaneMember, requireCovered, spreadReads } from './lanes.ts';
-import { type FetchFrame, type FetchHash, FramesAhead } from './packed.ts';
+import { Lane, type LaneEnd, requireCovered } from './lanes.ts';
 import {
   type OpenedSnapshot,
   PROTOCOL_VERSION,
@@ -27,12 +22,11 @@ import {
   parseOpenedSnapshot,
   parseSearch,
   parseTail,
-  type RemoteMember,
-  type SessionKind,
   writeMark,
   writeStart,
 } from './protocol.ts';
-import { type RangedMember, type ReadRange, rangedMember } from './ranges.ts';
+import { rebuildableGroup, StoresAhead, spreadGroup } from './remotegroups.ts';
+import { RemoteSession } from './remotesession.ts';
 
 /**
  * @param others further servers that parts of the record stores are fetched from, if they hold the same store
@@ -137,161 +131,6 @@ export async function listRemoteDatabases(connection: Connection, signal?: Abort
   return answer.list('databases', (database) => database.text('name'));
 }
 
-/** How the bytes of one member come. */
-export interface MemberReaders {
-  readonly readRange: ReadRange;
-  /** One try; false when the connection broke. */
-  readonly readRangeOnce: (startBytes: number, target: Buffer, signal: AbortSignal) => Promise<boolean>;
-  readonly fetchFrame: FetchFrame;
-}
-
-export class RemoteSession {
-  readonly #connection: Connection;
-  readonly #path: string;
-  /** Ends everything that is under way: requested by the user, or since nobody waits for it any more. */
-  readonly #stop = new AbortController();
-  readonly #outer: AbortSignal | undefined;
-  readonly #interrupt = (): void => this.#abort();
-  readonly #members = new Set<RangedMember>();
-  readonly #renewal: NodeJS.Timeout;
-  #isRenewing = false;
-  #stepNumber = 0;
-  #closed: Promise<void> | undefined;
-
-  private constructor(connection: Connection, answer: Fields, signal: AbortSignal | undefined) {
-    this.#connection = connection;
-    this.#path = `/${PROTOCOL_VERSION}/sessions/${encodeURIComponent(answer.text('session'))}`;
-    this.#outer = signal;
-    signal?.addEventListener('abort', this.#interrupt, { once: true });
-    if (signal?.aborted) this.#abort();
-    // A slow disk on this side, or a rate limit, must not look like a client that died.
-    const everyMs = answer.count('expiresAfterMs') / RENEWALS_PER_TIMEOUT;
-    this.#renewal = setInterval(() => this.#renew(), everyMs).unref();
-  }
-
-  /** Opens a session and makes of it what `use` makes; closes it when that fails. */
-  static async open<Opened>(
-    connection: Connection,
-    { name: database, kind }: { readonly name: string; readonly kind: SessionKind },
-    signal: AbortSignal | undefined,
-    use: (session: RemoteSession, answer: Fields) => Opened,
-  ): Promise<Opened> {
-    // The name of the request: when the answer is lost, asking again gives the same session and not another one.
-    const request = randomBytes(16).toString('hex');
-    const path = `/${PROTOCOL_VERSION}/sessions`;
-    const answer = await connection.request('POST', path, { database, kind, request }, signal);
-    const session = new RemoteSession(connection, answer, signal);
-    try {
-      return use(session, answer);
-    } catch (error) {
-      await session.close();
-      throw error;
-    }
-  }
-
-  /** Each step has a number, by which the server knows one that is asked for again, or that comes too late. */
-  async step(name: string, body: object = {}): Promise<{ answer: Fields; step: number }> {
-    this.#stepNumber += 1;
-    const step = this.#stepNumber;
-    const path = `${this.#path}/${name}`;
-    return {
-      answer: await this.#connection.request('POST', path, { ...body, step }, this.#stop.signal),
-      step,
-    };
-  }
-
-  readersOf(member: RemoteMember): MemberReaders {
-    const path = `${this.#path}/members/${member.number}`;
-    return {
-      readRange: (startBytes, target, signal) => this.#connection.readRange(path, startBytes, target, signal),
-      readRangeOnce: (startBytes, target, signal) =>
-        this.#connection.readRangeOnce(path, startBytes, target, signal),
-      fetchFrame: (offset, { level, isHashed }, bytesMax, signal) => {
-        const query = `level=${level}${isHashed ? '&hash=true' : ''}`;
-        return this.#connection.readFrameOnce(`${path}/frames/${offset}?${query}`, bytesMax, signal);
-      },
-    };
-  }
-
-  #hashReaderOf({ number }: RemoteMember): FetchHash {
-    return async (signal) => {
-      const answer = await this.#connection.request(
-        'GET',
-        `${this.#path}/members/${number}/hash`,
-        undefined,
-        signal,
-      );
-      return answer.has('sha256') ? answer.sha256('sha256') : undefined;
-    };
-  }
-
-  /** @param lanes the same member on further servers */
-  memberOf(member: RemoteMember, lanes: readonly LaneMember[] = []): RangedMember {
-    const { readRange, fetchFrame } = spreadReads(this.readersOf(member), lanes);
-    const ranged = rangedMember(member, readRange);
-    const fetchHash = lanes.length === 0 ? this.#hashReaderOf(member) : undefined;
-    const frames = new FramesAhead(member, { readRange, fetchFrame, fetchHash });
-    const both: RangedMember = {
-      ...ranged,
-      readPacked: (offset, level, mayStayPacked) => frames.read(offset, level, mayStayPacked),
-      packedSha256: () => frames.sha256(),
-      abandon: () => {
-        ranged.abandon();
-        frames.abandon();
-      },
-    };
-    this.#members.add(both);
-    return both;
-  }
-
-  /** Not waited for, and not missed when it fails: what is opened next, or the end of the session, closes it, too. */
-  leaveGroup(group: number, step: number, members: readonly RangedMember[]): void {
-    for (const member of members) {
-      member.abandon();
-      this.#members.delete(member);
-    }
-    const path = `${this.#path}/groups/${group}/close`;
-    this.#connection.request('POST', path, { step }, this.#stop.signal).catch(() => undefined);
-  }
-
-  /** A server that does not hear of it closes the session when its time is over. */
-  close(): Promise<void> {
-    this.#closed ??= this.#close();
-    return this.#closed;
-  }
-
-  async #close(): Promise<void> {
-    clearInterval(this.#renewal);
-    this.#outer?.removeEventListener('abort', this.#interrupt);
-    const isInterrupted = this.#stop.signal.aborted;
-    this.#abort();
-    const farewell = ['DELETE', this.#path, undefined, AbortSignal.timeout(SESSION_CLOSE_MS_MAX)] as const;
-    // Who interrupts a backup does not want to wait until its server comes back.
-    const isTold = isInterrupted
-      ? this.#connection.requestOnce(...farewell)
-      : this.#connection.request(...farewell);
-    await isTold.catch(() => undefined);
-  }
-
-  #abort(): void {
-    this.#stop.abort();
-    for (const member of this.#members) member.abandon();
-    this.#members.clear();
-  }
-
-  /** When it fails, the next step says why. One at a time: while a server is away they would come to be many. */
-  #renew(): void {
-    if (this.#isRenewing) return;
-    this.#isRenewing = true;
-    this.#connection
-      .request('POST', `${this.#path}/renew`, {}, this.#stop.signal)
-      .catch(() => undefined)
-      .finally(() => {
-        this.#isRenewing = false;
-      });
-  }
-}
-
 function remoteSnapshot(
   { session, facts }: RemoteOpened,
   lanes: readonly Lane[],
@@ -299,14 +138,18 @@ function remoteSnapshot(
 ): Snapshot {
   const { neostore, fence, groups, leftOut, estimatedBytes } = facts;
   let finalMembers: MemberSource[] | undefined;
+  const ahead = new StoresAhead(session, groups);
   return {
     neostore,
     fence,
     leftOut,
     estimatedBytes,
-    groups: groups.map(({ path, rebuildable }, number) =>
-      remoteGroup(session, { path, rebuildable }, number, rebuildable ? [] : lanes),
-    ),
+    groups: groups.map((group, number) => {
+      if (group.rebuildable) return rebuildableGroup(session, group.path, number);
+      return lanes.length === 0
+        ? ahead.group(group.path, number)
+        : spreadGroup(session, group.path, number, lanes);
+    }),
     takeTail: async () => {
       // First, so that the log which is read afterwards has what they had.
       const ends = await Promise.all(
@@ -323,46 +166,6 @@ function remoteSnapshot(
       await Promise.all([session, ...lanes].map((one) => one.close()));
     },
   };
-}
-
-/**
- * What must be from one moment is first read over the network. If it changed meanwhile, the server copies it aside before
- * the next try: that takes a moment, whatever the network.
- */
-function remoteGroup(
-  session: RemoteSession,
-  { path, rebuildable }: Pick<SnapshotGroup, 'path' | 'rebuildable'>,
-  number: number,
-  lanes: readonly Lane[],
-): SnapshotGroup {
-  let attempts = 0;
-  return {
-    path,
-    rebuildable,
-    open: async (aside) => {
-      const staged = rebuildable && (attempts++ > 0 || aside !== undefined);
-      const { answer, step } = await session.step(`groups/${number}/open`, { staged });
-      if (!answer.has('members')) return undefined;
-      const elsewhere = await Promise.all(lanes.map((lane) => lane.openGroup(path)));
-      const members = answer.list('members', parseMember).map((member) =>
-        session.memberOf(
-          member,
-          elsewhere.flatMap((there) => there.get(member.path) ?? []),
-        ),
-      );
-      return {
-        members,
-        // Of a record store the log repairs every page: there is nothing to be asked.
-        confirm: async () => !rebuildable || (await isConfirmed(session, number)),
-        close: async () => session.leaveGroup(number, step, members),
-      };
-    },
-  };
-}
-
-async function isConfirmed(session: RemoteSession, group: number): Promise<boolean> {
-  const { answer } = await session.step(`groups/${group}/confirm`);
-  return answer.flag('confirmed');
 }
 
 class RemoteLog implements LogSource {

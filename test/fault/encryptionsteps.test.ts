@@ -33,7 +33,7 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     step: 'sealing: a backup server copies aside from the first try on',
-    file: 'src/remote/remotesource.ts',
+    file: 'src/remote/remotegroups.ts',
     from: ' || aside !== undefined',
     to: '',
     guard: SESSIONS,

@@ -86,7 +86,7 @@ noticeEach([
   },
   {
     step: 'network: the session is renewed',
-    file: 'src/remote/remotesource.ts',
+    file: 'src/remote/remotesession.ts',
     from: 'if (this.#isRenewing) return;',
     to: 'if (this.#isRenewing || !this.#stop.signal.aborted) return;',
     guard: BROKEN_NETWORK,
@@ -94,7 +94,7 @@ noticeEach([
   },
   {
     step: 'network: a staged copy is asked for after a change',
-    file: 'src/remote/remotesource.ts',
+    file: 'src/remote/remotegroups.ts',
     from: 'attempts++ > 0',
     to: 'attempts++ < 0',
     guard: SESSIONS,
@@ -102,9 +102,9 @@ noticeEach([
   },
   {
     step: 'network: a tree is confirmed',
-    file: 'src/remote/remotesource.ts',
-    from: '!rebuildable || (await isConfirmed(session, number))',
-    to: '!rebuildable || number >= 0 || (await isConfirmed(session, number))',
+    file: 'src/remote/remotegroups.ts',
+    from: 'confirm: () => isConfirmed(session, number)',
+    to: 'confirm: async () => number >= 0 || (await isConfirmed(session, number))',
     guard: SESSIONS,
     pattern: 'changes while it is sent',
   },

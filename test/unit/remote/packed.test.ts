@@ -58,6 +58,40 @@ describe('frames of a remote member', () => {
     assert.ok(most > 1 && most <= RANGES_IN_FLIGHT_MAX, `${most} at once`);
   });
 
+  test('what was begun before it is read is asked for once, and what comes next is told of in time', async () => {
+    const asked: number[] = [];
+    const told: number[] = [];
+    const fetchFrame: FetchFrame = (offset, ...rest) => {
+      asked.push(offset / FRAME_RAW_BYTES);
+      return served(offset, ...rest);
+    };
+    const frames = new FramesAhead(
+      remote,
+      { fetchFrame, readRange: noRange, fetchHash: async () => 'known' },
+      () => told.push(asked.length),
+    );
+    frames.begin({ level: 1, isHashed: true });
+    frames.begin({ level: 1, isHashed: true });
+    assert.deepEqual(asked, [0, 1, 2, 3]);
+    await readAll(frames);
+    assert.deepEqual(asked, [0, 1, 2, 3, 4, 5, 6]);
+    assert.equal(told[0], 7);
+    assert.equal(await frames.sha256(), 'known');
+  });
+
+  test('what was begun in another form is fetched anew, and then the server does not know its hash', async () => {
+    for (const begun of [
+      { level: 2, isHashed: true },
+      { level: 1, isHashed: false },
+    ]) {
+      const frames = framesBy(served, { fetchHash: async () => 'not of these' });
+      frames.begin(begun);
+      const packed = await frames.read(0, 1, true);
+      assert.equal(packed!.stored.equals(await compressFrame(await frameOf(member, 0), 1)), true);
+      assert.equal(await frames.sha256(), undefined);
+    }
+  });
+
   test('one that does not come is read by ranges and compressed here', async () => {
     const read: number[] = [];
     const readRange: PackedReaders['readRange'] = async (startBytes, target) => {
