@@ -158,6 +158,16 @@ export const STORED_VALUE_BYTES_MAX = 256 * MIB;
 export const TOKENS_MAX = 1_000_000;
 /** A rate limit lets be caught up what was not read in this time before. */
 export const RATE_CREDIT_MS_MAX = 1_000;
+/** Percent of all processors that a backup takes however much others want; and what holds nothing back. */
+export const CPU_SHARE_DEFAULT = 3;
+export const CPU_SHARE_ALL = 100;
+/** How often is looked at what others want of the processors; a few dozen ticks of Linux on two cores. */
+export const PROCESSOR_SAMPLE_MS = 250;
+/** Processor time saved up and owed at most: less than a frame takes, and a few of them. */
+export const PROCESSOR_CREDIT_MS = 5;
+export const PROCESSOR_DEBT_MS_MAX = 60;
+/** Of one piece: a client takes a connection for dead that says nothing for `ANSWER_SILENCE_MS_MIN`. */
+export const PROCESSOR_WAIT_MS_MAX = 1_000;
 /** Users and privileges of one Neo4j that a metadata script carries, and how long its server is waited for. */
 export const METADATA_USERS_MAX = 100_000;
 export const ROLE_COMMANDS_MAX = 100_000;

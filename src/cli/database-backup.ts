@@ -25,6 +25,7 @@ import {
   addInstallationOptions,
   booleanOption,
   choiceOption,
+  cpuShareOption,
   pathOption,
   placeOption,
   placesOption,
@@ -51,6 +52,7 @@ export interface BackupCommandOptions extends SourceOptions, ConfigurationOption
   compressionLevel?: number;
   keepFailed: boolean;
   limitRate?: number;
+  cpuShare: number;
   checkConsistency: boolean;
   reportPath?: string;
   tempPath?: string;
@@ -83,8 +85,9 @@ Examples:
 An artifact carries the users of the server with their encrypted passwords, unless --include-metadata=none is
 given; roles and privileges (Enterprise) as well when --bolt-address says where they are asked for.
 
-Neo4j may run and be written to during the backup, which runs at a low processor priority to leave the
-server its share; --limit-rate spares its disks.
+Neo4j may run and be written to during the backup. While others use more than half of the processors' time,
+the backup takes --cpu-share of it, or half of what is idle when that is more, at a low priority;
+--limit-rate spares the disks.
 
 With several --to-path the database is read once. Without --require=any the backup fails, and is nowhere, when
 one of them fails; with it, a place that fails is left out with a warning, and the exit status is 0 as long as
@@ -139,6 +142,7 @@ export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: b
     .addOption(compressionLevelOption())
     .addOption(booleanOption('--keep-failed', 'Keep the unfinished file of a failed backup', false))
     .addOption(rateOption('--limit-rate', 'Read at most this much a second, e.g. 50M, to spare a busy disk'))
+    .addOption(cpuShareOption())
     .addOption(
       booleanOption(
         '--check-consistency',
@@ -252,7 +256,9 @@ export async function runBackup(
   const checker = options.checkConsistency
     ? await prepareCheck(sources.installation, localDirectory ?? targetDirectory, options, context)
     : undefined;
+  const { ProcessorShare } = await import('../operations/processorshare.ts');
   context.lowerPriority();
+  const onBusy = (): void => writeLine(context.stderr, busyNotice(options.cpuShare));
   const form: BackupOptions = {
     targetDirectory,
     alsoTo,
@@ -269,6 +275,7 @@ export async function runBackup(
           stagingDirectory: await requireFolder(options.tempPath, 'the folder of --temp-path', CREATE_FIRST),
         }),
     ...(options.limitRate === undefined ? {} : { rateBytesPerSecond: options.limitRate }),
+    processorShare: new ProcessorShare(options.cpuShare, json ? {} : { onBusy }),
   };
   const items: WorkItem<BackedUp>[] = sources.selected.map(
     (source): WorkItem<CheckedBackup> => ({
@@ -295,6 +302,13 @@ export async function runBackup(
   } finally {
     sources.close();
   }
+}
+
+function busyNotice(percent: number): string {
+  return (
+    `the processors are busy: from now on the backup takes ${percent} % of them, or half of what others leave ` +
+    'when that is more (--cpu-share=100 for all it can get)'
+  );
 }
 
 async function backUp(

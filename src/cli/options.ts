@@ -5,7 +5,8 @@
 import { fileURLToPath } from 'node:url';
 import { type Command, Option } from 'commander';
 import { GraphkeepError } from '../errors.ts';
-import { parseRate } from '../neo4j/values.ts';
+import { CPU_SHARE_DEFAULT } from '../limits.ts';
+import { parsePercent, parseRate } from '../neo4j/values.ts';
 import { isStoreUrl, parseStoreUrl } from '../storage/objects/address.ts';
 
 /** `--x[=true|false]`. A class of its own, so that bare ones can be told from options that take the next argument. */
@@ -74,6 +75,20 @@ export function rateOption(name: string, description: string): Option {
     if (bytes === undefined) throw usageError(`${name} takes a size per second such as 50M, not '${value}'`);
     return bytes;
   });
+}
+
+export function cpuShareOption(): Option {
+  const name = '--cpu-share';
+  return new Option(
+    `${name} <percent>`,
+    'Of all processors, what a backup takes while others keep them busy; 100: as much as it gets',
+  )
+    .default(CPU_SHARE_DEFAULT)
+    .argParser((value: string) => {
+      const percent = parsePercent(value);
+      if (percent === undefined) throw usageError(`${name} takes a percentage from 1 to 100, not '${value}'`);
+      return percent;
+    });
 }
 
 export function refusal(name: string, reason: string, hint?: string): GraphkeepError {

@@ -18,6 +18,7 @@ interface ServerCommandOptions {
   monitoringAddress?: string;
   auditLog?: string;
   limitRate?: string;
+  cpuShare?: string;
   insecure?: boolean;
 }
 
@@ -45,6 +46,7 @@ const SETTING_OPTIONS = [
   ['--access-file <file>', 'accessFile', 'graphkeep.server.access_file'],
   ['--audit-log <file>', 'auditLog', 'graphkeep.server.audit_log'],
   ['--limit-rate <rate>', 'limitRate', 'graphkeep.server.limit_rate'],
+  ['--cpu-share <percent>', 'cpuShare', 'graphkeep.server.cpu_share'],
 ] as const satisfies readonly (readonly [flags: string, key: keyof ServerCommandOptions, setting: string])[];
 
 export function addServer(parent: Command, context: CliContext, outcome: CommandOutcome): void {

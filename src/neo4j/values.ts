@@ -28,6 +28,14 @@ export function parseRate(text: string): number | undefined {
   return bytes === 0 ? undefined : bytes;
 }
 
+/** `3`, `3%`: 1 to 100. */
+export function parsePercent(text: string): number | undefined {
+  const percent = /^(\d{1,3}) ?%?$/.exec(text)?.[1];
+  return percent !== undefined && Number(percent) >= 1 && Number(percent) <= 100
+    ? Number(percent)
+    : undefined;
+}
+
 const DURATION_UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,
   s: 1000,

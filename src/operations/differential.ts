@@ -176,7 +176,7 @@ export async function takeDifferential(
   source: BackupSource,
   options: PlacedOptions,
 ): Promise<ArtifactBackup> {
-  const rate = new RateLimit(options.rateBytesPerSecond, options.signal);
+  const rate = new RateLimit(options.rateBytesPerSecond, options.signal, options.processorShare);
   const { highestTransaction, highestChecksum, latestCommit } = parent.artifact;
   const mark = { appendIndex: highestTransaction, checksum: highestChecksum! };
   // Before the log is read: the time of an artifact says up to when it knows what happened.

@@ -31,6 +31,7 @@ import {
   type NotContinuable,
   readDirectoryEnd,
 } from './directorystate.ts';
+import type { ProcessorShare } from './processorshare.ts';
 import { RateLimit } from './ratelimit.ts';
 import type { DatabaseFolders, OperationContext } from './types.ts';
 import { unpackChain } from './unpack.ts';
@@ -50,6 +51,7 @@ export interface DirectoryBackupOptions extends OperationContext {
   readonly fallbackToFull: boolean;
   /** Upper bound of the rate at which files are read; none when absent. */
   readonly rateBytesPerSecond?: number;
+  readonly processorShare?: ProcessorShare;
   /** Size that a log file of the directory may grow to; the default rotation size of Neo4j when absent. */
   readonly logBytesMax?: number;
   readonly onEvent?: (event: DirectoryBackupEvent) => void;
@@ -188,13 +190,13 @@ class DirectoryBackup {
   }
 
   async #append(end: DirectoryEnd, tail: Tail): Promise<Outcome> {
-    const { signal, listener, rateBytesPerSecond, logBytesMax } = this.#options;
+    const { signal, listener, rateBytesPerSecond, processorShare, logBytesMax } = this.#options;
     const nothing = { kind: 'incremental', copiedBytes: 0, leftOut: [] } as const;
     if (tail.transactions === 0n) return { ...nothing, lowestTransaction: 0n, highestTransaction: 0n };
     const totalBytes = tail.files.reduce((sum, file) => sum + file.endBytes - file.startBytes, 0);
     let doneBytes = 0;
     await appendTail(this.#path, end, tail, {
-      rate: new RateLimit(rateBytesPerSecond, signal),
+      rate: new RateLimit(rateBytesPerSecond, signal, processorShare),
       signal,
       logBytesMax: logBytesMax ?? DIRECTORY_LOG_BYTES_MAX,
       onStep: this.#onStep,

@@ -49,7 +49,7 @@ class FullBackup {
     this.#options = options;
     this.#snapshot = snapshot;
     this.#leftOut = [...snapshot.leftOut];
-    this.#rate = new RateLimit(options.rateBytesPerSecond, options.signal);
+    this.#rate = new RateLimit(options.rateBytesPerSecond, options.signal, options.processorShare);
   }
 
   async copyAndPublish(file: ArtifactFile): Promise<ArtifactBackup> {

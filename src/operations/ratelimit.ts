@@ -1,6 +1,6 @@
 /**
- * Holds reading to a rate, so that a backup leaves the disks to the server. Bytes are paid for before they are read,
- * one frame at a time.
+ * Holds reading to a rate, so that a backup leaves the disks to the server, and to a share of busy processors. Bytes are
+ * paid for before they are read, one frame at a time.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { frameBytesAt } from '../artifact/frame.ts';
@@ -8,19 +8,22 @@ import type { MemberSource } from '../artifact/membersource.ts';
 import { GraphkeepError } from '../errors.ts';
 import { RATE_CREDIT_MS_MAX } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
+import type { ProcessorShare } from './processorshare.ts';
 
 export class RateLimit {
   readonly #bytesPerSecond: number | undefined;
   readonly #signal: AbortSignal | undefined;
+  readonly #share: ProcessorShare | undefined;
   #paidUntilMs = performance.now();
 
-  constructor(bytesPerSecond: number | undefined, signal: AbortSignal | undefined) {
+  constructor(bytesPerSecond: number | undefined, signal: AbortSignal | undefined, share?: ProcessorShare) {
     this.#bytesPerSecond = bytesPerSecond;
     this.#signal = signal;
+    this.#share = share?.isUnlimited ? undefined : share;
   }
 
   get isUnlimited(): boolean {
-    return this.#bytesPerSecond === undefined;
+    return this.#bytesPerSecond === undefined && this.#share === undefined;
   }
 
   /**
@@ -33,6 +36,7 @@ export class RateLimit {
 
   /** Resolves when `bytes` more may be read. */
   async spend(bytes: number): Promise<void> {
+    await this.#share?.wait(this.#signal);
     const waitMs = this.#paidUntilMs - performance.now();
     this.#charge(bytes);
     if (waitMs <= 0) return;

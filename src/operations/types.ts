@@ -10,6 +10,7 @@ import type { ErrorCode } from '../errors.ts';
 import type { IndexMember } from '../formats/artifact/index.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import type { StockNeo4j } from '../neo4j/stock.ts';
+import type { ProcessorShare } from './processorshare.ts';
 
 export type { ArtifactSummary, DatabaseFolders };
 
@@ -52,6 +53,8 @@ export interface BackupOptions extends ArtifactForm, OperationContext {
   readonly preferDifferentialAsParent?: boolean;
   /** Upper bound of the rate at which files are read; none when absent. */
   readonly rateBytesPerSecond?: number;
+  /** What the backup takes of busy processors; as much as it gets when absent. */
+  readonly processorShare?: ProcessorShare;
   /** Where an index is copied aside before it is encrypted, one at a time; the temporary folder when absent. */
   readonly stagingDirectory?: string;
   /** Script of users and roles that the artifact carries in its head (metadata.ts); a secret. */

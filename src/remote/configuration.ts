@@ -66,6 +66,7 @@ export const SETTINGS: readonly SettingDescription[] = [
   own('session_timeout', '5m'),
   own('sessions_max', '32'),
   own('limit_rate'),
+  own('cpu_share', '3'),
   own('audit_log'),
   own('staging_directory'),
   own('insecure', 'false'),

@@ -10,6 +10,7 @@ import { PACKED_LEVEL_MAX, RANGE_BYTES_MAX, REQUEST_NAME_MAX } from '../limits.t
 import { normalizeDatabaseName } from '../neo4j/glob.ts';
 import type { Installation } from '../neo4j/installation.ts';
 import { readMetadataScript } from '../operations/metadata.ts';
+import type { ProcessorShare } from '../operations/processorshare.ts';
 import type { RateLimit } from '../operations/ratelimit.ts';
 import { Fields } from '../remote/fields.ts';
 import {
@@ -39,6 +40,7 @@ export interface RouteParts {
   readonly sessions: Sessions;
   readonly metrics: Metrics;
   readonly rate: RateLimit;
+  readonly processorShare: ProcessorShare;
   readonly stagingDirectory: string;
   readonly sessionTimeoutMs: number;
   /** Who asks; a request of nobody we know does not get here. */
@@ -175,6 +177,7 @@ class Routes {
     const session = this.#session(request);
     const { startBytes, bytes } = rangeOf(request);
     const range = { member: numberOf(request, 'member'), startBytes, bytes };
+    await this.#parts.processorShare.wait(undefined);
     const cut = (): void => void reply.raw.destroy();
     const held = await session.use(() => session.read(range, cut));
     this.#parts.metrics.sent(session.owner.database, bytes);
@@ -194,6 +197,7 @@ class Routes {
       level: levelOf(request),
       isHashed: isHashAsked(request),
     };
+    await this.#parts.processorShare.wait(undefined);
     const cut = (): void => void reply.raw.destroy();
     const held = await session.use(() => session.readFrame(frame, cut));
     this.#parts.metrics.sent(session.owner.database, held.content.length);

@@ -22,6 +22,7 @@ import {
 } from '../limits.ts';
 import type { Installation } from '../neo4j/installation.ts';
 import { type Address, formatAddress, isLoopback, parseAddress } from '../neo4j/values.ts';
+import { ProcessorShare } from '../operations/processorshare.ts';
 import { RateLimit } from '../operations/ratelimit.ts';
 import { guardPeers, peerOf, setServerMaterial } from '../remote/peer.ts';
 import { PROTOCOL_VERSION } from '../remote/protocol.ts';
@@ -90,6 +91,7 @@ export class BackupServer {
       sessions: this.#sessions,
       metrics: this.#metrics,
       rate: new RateLimit(settings.rateBytesPerSecond, undefined),
+      processorShare: new ProcessorShare(settings.cpuSharePercent),
       stagingDirectory: settings.stagingDirectory ?? tmpdir(),
       sessionTimeoutMs: settings.sessionTimeoutMs,
       principalOf: (request) => this.#principalOf(request),

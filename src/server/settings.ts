@@ -5,6 +5,7 @@
 import path from 'node:path';
 import { GraphkeepError } from '../errors.ts';
 import {
+  CPU_SHARE_DEFAULT,
   SERVER_SESSIONS_DEFAULT,
   SERVER_SESSIONS_MAX,
   SESSION_TIMEOUT_MS_DEFAULT,
@@ -19,6 +20,7 @@ import {
   parseAddress,
   parseBooleanWord,
   parseDurationMs,
+  parsePercent,
   parseRate,
 } from '../neo4j/values.ts';
 import { readSettingValues, type SettingSources, type SettingValues } from '../remote/configuration.ts';
@@ -35,6 +37,8 @@ export interface ServerSettings {
   readonly sessionTimeoutMs: number;
   readonly sessionsMax: number;
   readonly rateBytesPerSecond?: number;
+  /** Percent of all processors that backups take at any rate; 100: as much as they get. */
+  readonly cpuSharePercent: number;
   readonly auditLog?: string;
   readonly stagingDirectory?: string;
   /** The `graphkeep.conf` that was read, if there is one. */
@@ -66,6 +70,7 @@ export async function readServerSettings(sources: SettingSources): Promise<Serve
     sessionTimeoutMs: read.sessionTimeoutMs() ?? SESSION_TIMEOUT_MS_DEFAULT,
     sessionsMax: read.sessionsMax() ?? SERVER_SESSIONS_DEFAULT,
     ...optional('rateBytesPerSecond', read.rate()),
+    cpuSharePercent: read.cpuShare() ?? CPU_SHARE_DEFAULT,
     ...optional('auditLog', read.path('graphkeep.server.audit_log')),
     ...optional('stagingDirectory', read.path('graphkeep.server.staging_directory')),
     ...optional('configurationFile', file),
@@ -130,6 +135,10 @@ class SettingReader {
 
   rate(): number | undefined {
     return this.#parsed('graphkeep.server.limit_rate', parseRate, 'a size per second such as 50M');
+  }
+
+  cpuShare(): number | undefined {
+    return this.#parsed('graphkeep.server.cpu_share', parsePercent, 'a percentage from 1 to 100');
   }
 
   #parsed<Value>(name: string, parse: (text: string) => Value | undefined, shape: string): Value | undefined {

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { fastify } from 'fastify';
 import { GraphkeepError } from '../../../src/errors.ts';
 import { installationFromPaths } from '../../../src/neo4j/installation.ts';
+import { ProcessorShare } from '../../../src/operations/processorshare.ts';
 import { RateLimit } from '../../../src/operations/ratelimit.ts';
 import { addRoutes } from '../../../src/server/app.ts';
 import { Metrics } from '../../../src/server/metrics.ts';
@@ -36,6 +37,7 @@ test('docs/protocol.md and docs/protocol.openapi.yaml have the routes of the ser
     sessions,
     metrics,
     rate: new RateLimit(undefined, undefined),
+    processorShare: new ProcessorShare(100),
     stagingDirectory: folder,
     sessionTimeoutMs: 1000,
     principalOf: () => {

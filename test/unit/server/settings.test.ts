@@ -29,6 +29,7 @@ describe('where a value comes from', () => {
         insecure: false,
         sessionTimeoutMs: 300_000,
         sessionsMax: 32,
+        cpuSharePercent: 3,
         notes: [],
       },
     );
@@ -162,6 +163,9 @@ describe('what is refused', () => {
     ['graphkeep.server.sessions_max', '1001'],
     ['graphkeep.server.limit_rate', '0'],
     ['graphkeep.server.limit_rate', 'fast'],
+    ['graphkeep.server.cpu_share', '0'],
+    ['graphkeep.server.cpu_share', '101'],
+    ['graphkeep.server.cpu_share', '3.5'],
     ['graphkeep.server.insecure', '1'],
     ['graphkeep.server.monitoring_address', '[localhost]:1'],
   ];
