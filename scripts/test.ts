@@ -1,10 +1,12 @@
 /** `npm test`: everything, real Neo4j included. Servers and jars are fetched on the first run and kept in a cache. */
+import { ensureClassArchive } from '../test/real/harness/classarchive.ts';
 import { ensureDistribution, LINES } from '../test/real/harness/distribution.ts';
 import { prepareStoreServers } from '../test/storage/prepare.ts';
 import { runPlan } from './runner.ts';
 
 for (const line of LINES) {
   console.log(`Neo4j ${line}: ${(await ensureDistribution(line)).version}`);
+  await ensureClassArchive(line);
 }
 await prepareStoreServers();
 await runPlan({

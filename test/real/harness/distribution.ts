@@ -32,8 +32,10 @@ export type Distribution = {
   readonly javaHome: string;
   readonly java: string;
   readonly serverMainClass: string;
-  /** Flags that every Java process of this line needs. */
+  /** Flags that every Java process of this line needs, and the one of the class archive where there is one. */
   readonly javaFlags: readonly string[];
+  /** Where `ensureClassArchive` keeps the classes of the server, as this Java has them in memory. */
+  readonly classArchive: string;
 };
 
 const JAVA_FLAGS: readonly string[] = [
@@ -44,6 +46,11 @@ const JAVA_FLAGS: readonly string[] = [
   '--enable-native-access=ALL-UNNAMED',
 ];
 
+/** Java 25 says that the archive of its own classes was made with other flags; it is used all the same. */
+function sharing(classArchive: string): string[] {
+  return [`-XX:SharedArchiveFile=${classArchive}`, '-Xlog:cds=off'];
+}
+
 async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
@@ -51,14 +58,15 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
+/** `17.0.15`. */
+async function javaVersionOf(java: string): Promise<string | undefined> {
+  const { stdout, stderr } = await run(java, ['-version']);
+  return /version "([\d.]+)/.exec(stderr + stdout)?.[1];
+}
+
 async function javaMajorOf(java: string): Promise<number | undefined> {
-  try {
-    const { stdout, stderr } = await run(java, ['-version']);
-    const version = /version "(\d+)/.exec(stderr + stdout)?.[1];
-    return version === undefined ? undefined : Number(version);
-  } catch {
-    return undefined;
-  }
+  const version = await javaVersionOf(java).catch(() => undefined);
+  return version === undefined ? undefined : Number.parseInt(version, 10);
 }
 
 const knownJavaHomes = new Map<number, Promise<string>>();
@@ -162,6 +170,11 @@ async function download(version: string, target: string): Promise<void> {
 
 const pendingDistributions = new Map<Line, Promise<Distribution>>();
 
+/** What was found out is to be found out again: a class archive was made. */
+export function forgetDistribution(line: Line): void {
+  pendingDistributions.delete(line);
+}
+
 /** Gives the jars and the Java of a line; fetches the jars from Maven Central when the cache lacks them. */
 export function ensureDistribution(line: Line): Promise<Distribution> {
   let pending = pendingDistributions.get(line);
@@ -181,14 +194,17 @@ async function prepareDistribution(line: Line): Promise<Distribution> {
   if (!(await exists(libraryFolder))) {
     await download(facts.version, folder);
   }
+  const java = join(javaHome, 'bin/java');
+  const classArchive = join(folder, `classes-${await javaVersionOf(java)}.jsa`);
   return {
     line,
     version: facts.version,
     libraryFolder,
     classPath: join(libraryFolder, '*'),
     javaHome,
-    java: join(javaHome, 'bin/java'),
+    java,
     serverMainClass: facts.serverMainClass,
-    javaFlags: JAVA_FLAGS,
+    javaFlags: [...JAVA_FLAGS, ...((await exists(classArchive)) ? sharing(classArchive) : [])],
+    classArchive,
   };
 }
