@@ -3,10 +3,11 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import type { LeftOutFile } from '../formats/configuration/manifest.ts';
 import type { ConfigurationBackup } from '../operations/configurationbackup.ts';
+import type { TargetOptions } from '../operations/types.ts';
 import type { Sources } from './backupsource.ts';
 import { type CliContext, writeLine } from './context.ts';
 import { booleanOption, usageError } from './options.ts';
-import { countOf, formatBytes } from './render.ts';
+import { countOf, formatBytes, placeLines } from './render.ts';
 import type { WorkItem } from './work.ts';
 
 export interface ConfigurationOptions {
@@ -52,7 +53,7 @@ export function checkConfigurationOptions(options: ConfigurationOptions): void {
 export function configurationItem(
   sources: Sources,
   { includePlugins }: ConfigurationOptions,
-  targetDirectory: string,
+  targets: TargetOptions,
   { context, talk }: { context: CliContext; talk: boolean },
 ): WorkItem<ConfigurationBackup> {
   return {
@@ -61,7 +62,7 @@ export function configurationItem(
       if (talk) writeLine(context.stderr, 'Doing backup of the configuration...');
       const content = await sources.readConfiguration(includePlugins === true, signal);
       const { writeConfigurationArtifact } = await import('../operations/configurationbackup.ts');
-      return await writeConfigurationArtifact(content, { targetDirectory, signal, listener: progress });
+      return await writeConfigurationArtifact(content, { ...targets, signal, listener: progress });
     },
   };
 }
@@ -70,7 +71,7 @@ export function renderConfiguration(result: ConfigurationBackup): string {
   const file = path.basename(result.artifactPath);
   return [
     `Finished artifact creation '${file}' for the configuration, took ${result.durationMs}ms.`,
-    `  file          ${result.artifactPath}`,
+    ...placeLines(result),
     `  size          ${formatBytes(result.artifactBytes)} for ${countOf(result.manifest.members.length, 'file')}`,
     ...detailsOf(result),
     '',

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { asGraphkeepError } from '../errors.ts';
 import type { ConfigurationBackup } from '../operations/configurationbackup.ts';
-import type { BackupOptions, BackupType } from '../operations/types.ts';
+import type { BackupOptions, BackupType, TargetOptions } from '../operations/types.ts';
 import { isStoreUrl, resolvePath } from '../storage/places.ts';
 import { printInspection } from './backup-inspect.ts';
 import { type CheckedBackup, prepareCheck } from './backupcheck.ts';
@@ -37,7 +37,7 @@ import {
 } from './options.ts';
 import { requireFolder } from './paths.ts';
 import { addRemoteOptions } from './remoteoptions.ts';
-import { countOf, formatBytes, formatDuration } from './render.ts';
+import { countOf, formatBytes, formatDuration, placeLines } from './render.ts';
 import { addWritableStoreOptions } from './storeoptions.ts';
 import { type WorkContext, type WorkItem, workAndReport } from './work.ts';
 
@@ -120,9 +120,10 @@ export function addBackupOptions(command: Command, { wholeDbms }: { wholeDbms: b
     .addOption(
       placesOption(
         '--to-path <folder>',
-        `Existing folder for the artifacts, or s3://, gs://, azb://${wholeDbms ? '' : '; several times for several copies at once'}`,
+        'Existing folder for the artifacts, or s3://, gs://, azb://; several times for several copies at once',
       ),
     )
+    .addOption(requireOption())
     .addOption(typeOption())
     .addOption(
       booleanOption(
@@ -175,15 +176,16 @@ function addPathOptions(command: Command): void {
       pathOption('--from-path-data <folder>', 'Folder that holds the databases, instead of a Neo4j home'),
     )
     .addOption(pathOption('--from-path-txn <folder>', 'Folder that holds their transaction logs'))
-    .addOption(placeOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'))
-    .addOption(
-      choiceOption(
-        '--require',
-        'With several --to-path: ALL of them get the artifact or none, or ANY: one that fails is left out',
-        ['ALL', 'ANY'],
-        'ALL',
-      ),
-    );
+    .addOption(placeOption('--inspect-path <path>', 'Only list the artifacts in a folder or of one file'));
+}
+
+function requireOption(): Option {
+  return choiceOption(
+    '--require',
+    'With several --to-path: ALL of them get the artifact or none, or ANY: one that fails is left out',
+    ['ALL', 'ANY'],
+    'ALL',
+  );
 }
 
 function typeOption(): Option {
@@ -259,10 +261,13 @@ export async function runBackup(
   const { ProcessorShare } = await import('../operations/processorshare.ts');
   context.lowerPriority();
   const onBusy = (): void => writeLine(context.stderr, busyNotice(options.cpuShare));
-  const form: BackupOptions = {
+  const targets: TargetOptions = {
     targetDirectory,
     alsoTo,
     require: options.require === 'ANY' ? 'any' : 'all',
+  };
+  const form: BackupOptions = {
+    ...targets,
     type: options.type,
     fallbackToFull: options.fallbackToFull,
     preferDifferentialAsParent: options.preferDiffAsParent,
@@ -289,7 +294,7 @@ export async function runBackup(
     }),
   );
   if (options.includeConfiguration === true)
-    items.push(configurationItem(sources, options, targetDirectory, { context, talk: !json }));
+    items.push(configurationItem(sources, options, targets, { context, talk: !json }));
   try {
     return await workAndReport(items, {
       context,
@@ -336,14 +341,8 @@ async function backUp(
   }
 }
 
-/** What needs a folder of this machine, or just one. */
+/** What needs a folder of this machine. */
 function refuseBesideStores(options: BackupCommandOptions, targets: readonly string[]): void {
-  if (targets.length > 1 && options.includeConfiguration === true)
-    throw refusal(
-      '--include-configuration',
-      'the configuration goes to one place only',
-      'give one --to-path, then bring all of it elsewhere with: graphkeep backup copy <folder> <folder>',
-    );
   if (!targets.some((target) => isStoreUrl(target))) return;
   if (options.keepFailed)
     throw refusal('--keep-failed', 'of a failed upload nothing stays in an object store', 'leave it out');
@@ -424,8 +423,7 @@ function renderBackup(result: CheckedBackup): string {
   const file = path.basename(result.artifactPath);
   const lines = [
     `Finished artifact creation '${file}' for database '${result.database}', took ${Math.round(result.durationMs)}ms.`,
-    `  file          ${result.artifactPath}`,
-    ...otherPlaces(result),
+    ...placeLines(result),
     `  kind          ${kindOf(result)}`,
     `  size          ${sizeOf(result)}`,
     `  time          ${formatDuration(result.durationMs)}${rateOf(result)}`,
@@ -441,14 +439,6 @@ function renderBackup(result: CheckedBackup): string {
     lines.push(`  check         ${verdict}, checked by Neo4j in ${formatDuration(durationMs)}`);
   }
   return `${lines.join('\n')}\n`;
-}
-
-function otherPlaces({ artifactPath, places = [] }: CheckedBackup): string[] {
-  return places
-    .filter((place) => place.artifactPath !== artifactPath)
-    .map(({ directory, artifactPath: copy, error }) =>
-      copy === undefined ? `  NOT IN        ${directory}: ${error?.message}` : `  and           ${copy}`,
-    );
 }
 
 function kindOf({ kind, parentPath, fullBecause }: CheckedBackup): string {

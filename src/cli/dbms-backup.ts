@@ -5,8 +5,7 @@ import { detailsOf } from './backupconfiguration.ts';
 import type { CliContext, CommandOutcome } from './context.ts';
 import { addBackupOptions, type BackedUp, type BackupCommandOptions, runBackup } from './database-backup.ts';
 import { addEncryptionOptions } from './encryptionoptions.ts';
-import { usageError } from './options.ts';
-import { countOf, formatBytes, formatDuration } from './render.ts';
+import { countOf, formatBytes, formatDuration, placeLines } from './render.ts';
 import { addWritableStoreOptions } from './storeoptions.ts';
 
 const EXAMPLES = `
@@ -15,11 +14,17 @@ Examples:
   $ graphkeep dbms backup --neo4j-home=/var/lib/neo4j --to-path=/backups --include-plugins    with the jars
   $ graphkeep dbms backup --neo4j-home=/var/lib/neo4j --to-path=/backups --format=json
   $ graphkeep dbms backup --neo4j-home=/var/lib/neo4j --to-path=s3://example-backups/neo4j
+  $ graphkeep dbms backup --to-path=/backups --to-path=s3://offsite/backups --require=any    two copies at once
 
 Every database, system with its users included, one artifact each; and one file with the settings,
 certificates, licenses and the list of plugins. 'graphkeep dbms restore' makes a new machine of them.
 Private keys are left out and named, unless the artifacts are encrypted: --encrypt-to=age1… Settings are
 taken as they are, passwords in them included: keep the folder or bucket as safe as the server.
+
+With several --to-path everything is read once, and each part comes into all of them or into none. With
+--require=any a place that fails is left out of that part with a warning; the part counts as backed up as
+long as one place has it.
+
 Exit status: 0 when all went well, 1 when any part failed; the others are done all the same.
 `;
 
@@ -34,11 +39,6 @@ export function addDbmsBackup(parent: Command, context: CliContext, outcome: Com
   addEncryptionOptions(command, context);
   addBackupOptions(command, { wholeDbms: true }).addHelpText('after', EXAMPLES);
   command.action(async (options: BackupCommandOptions) => {
-    if ((options.toPath ?? []).length > 1)
-      throw usageError(
-        '--to-path can be given once here',
-        'give one folder, then bring all of it elsewhere with: graphkeep backup copy <folder> <folder>',
-      );
     const all = { ...options, includeConfiguration: true };
     outcome.exitStatus = await runBackup(['*'], all, context, {
       render: renderPart,
@@ -60,8 +60,9 @@ function renderPart(result: BackedUp): string {
   const kind = isConfiguration ? '' : result.kind;
   const facts = [formatBytes(result.artifactBytes), formatDuration(result.durationMs), what].join(', ');
   const line = `${name.padEnd(NAME_COLUMNS)} ${kind.padEnd(KIND_COLUMNS)} ${path.basename(result.artifactPath)}  ${facts}`;
+  const places = result.places === undefined ? [] : placeLines(result);
   const details = isConfiguration ? detailsOf(result) : checkOf(result);
-  return `${[line, ...details].join('\n')}\n`;
+  return `${[line, ...places, ...details].join('\n')}\n`;
 }
 
 function transactionsOf(highest: bigint): string {

@@ -2,6 +2,7 @@
  * Values → text: sizes, durations, tables, JSON, errors. Pure functions; nothing here writes to a stream.
  */
 import type { GraphkeepError } from '../errors.ts';
+import type { PlaceResult } from '../operations/types.ts';
 
 const BYTE_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
@@ -35,6 +36,22 @@ export function formatTime(time: Date | undefined): string {
 
 export function countOf(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** Where an artifact is; of several places, those that were left out as well. */
+export function placeLines(result: {
+  readonly artifactPath: string;
+  readonly places?: readonly PlaceResult[];
+}): string[] {
+  const others = (result.places ?? []).filter(({ artifactPath }) => artifactPath !== result.artifactPath);
+  return [
+    `  file          ${result.artifactPath}`,
+    ...others.map(({ directory, artifactPath, error }) =>
+      artifactPath === undefined
+        ? `  NOT IN        ${directory}: ${error?.message}`
+        : `  and           ${artifactPath}`,
+    ),
+  ];
 }
 
 /** Pipe table with right-aligned cells and no rule below the header, as `neo4j-admin backup inspect` prints it. */

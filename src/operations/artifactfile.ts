@@ -18,10 +18,10 @@ import { CLEAR_HEADER_BYTES } from '../limits.ts';
 import { FAILED_SUFFIX, type Publication } from '../storage/local.ts';
 import type { FileLock } from '../storage/locks.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
-import type { UploadOptions } from '../storage/objects/store.ts';
 import { artifactAttributes, isStoreUrl, joinPath, storeOf } from '../storage/places.ts';
 import { VERSION } from '../version.ts';
 import type { BackupPlaces } from './backupplaces.ts';
+import type { ProveFile } from './namedpublication.ts';
 import { beginFile } from './partialfile.ts';
 import { SeveralPlaces } from './severalplaces.ts';
 import type { ArtifactForm, OperationContext } from './types.ts';
@@ -81,7 +81,7 @@ export class ArtifactFile {
     options: ArtifactFileOptions,
     work: (file: ArtifactFile) => Promise<Result>,
   ): Promise<Result> {
-    const { publication, lock } = await beginPublication(options);
+    const { publication, lock } = await beginPublication(destinationOf(options));
     let file: ArtifactFile | undefined;
     try {
       file = new ArtifactFile(publication, await sealIfAsked(publication), options);
@@ -109,13 +109,9 @@ export class ArtifactFile {
   }
 
   /** @returns the path under which it is there now */
-  async publish(timeSeconds: bigint): Promise<string> {
-    const { targetDirectory, database, signal } = this.#options;
-    if (this.#publication instanceof SeveralPlaces) return this.#publication.publish();
-    if (this.#publication instanceof ObjectPublication)
-      return publishObject(this.#publication, targetDirectory, signal);
-    const pathOf = (time: string): string => join(targetDirectory, nameOf(database, time));
-    return publishUnderFreeName(this.#publication, pathOf, Number(timeSeconds) * 1000, signal);
+  publish(timeSeconds: bigint): Promise<string> {
+    const startMs = Number(timeSeconds) * 1000;
+    return publishAt(this.#publication, destinationOf(this.#options), { startMs });
   }
 
   /** With `keepFailed` the partial file stays, under a name that no command takes for an artifact. */
@@ -128,7 +124,11 @@ export class ArtifactFile {
   }
 }
 
-type ArtifactPublication = Publication | ObjectPublication | SeveralPlaces;
+function destinationOf(options: ArtifactFileOptions): Destination {
+  const { targetDirectory, places, database, bytesExpected, signal } = options;
+  const nameFor = (time: string): string => `${database}-${time}.backup`;
+  return { targetDirectory, places, nameFor, partialName: `${database}.backup`, bytesExpected, signal };
+}
 
 /** The sink that encrypts, when artifacts are to be encrypted. */
 async function sealIfAsked(publication: ArtifactPublication): Promise<SealedSink | undefined> {
@@ -136,50 +136,68 @@ async function sealIfAsked(publication: ArtifactPublication): Promise<SealedSink
   return SealedSink.begin(publication, writesClearHeader() ? CLEAR_HEADER_BYTES : undefined);
 }
 
-async function beginPublication(
-  options: ArtifactFileOptions,
+/** Where an artifact goes, of whatever kind, and what it will be called there. */
+export interface Destination {
+  readonly targetDirectory: string;
+  /** Where `targetDirectory` is one of several. */
+  readonly places: BackupPlaces | undefined;
+  /** Its name for a time as names carry it: `2026-11-21T12-43-07`. */
+  readonly nameFor: (time: string) => string;
+  readonly partialName: string;
+  readonly bytesExpected?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export type ArtifactPublication = Publication | ObjectPublication | SeveralPlaces;
+
+/** Under a temporary name, or none: nobody takes it for an artifact before `publishAt`. */
+export async function beginPublication(
+  destination: Destination,
 ): Promise<{ publication: ArtifactPublication; lock: FileLock | undefined }> {
-  const { targetDirectory, places, database, bytesExpected, signal } = options;
-  const partialName = `${database}.backup`;
+  const { targetDirectory, places, nameFor, partialName, bytesExpected, signal } = destination;
   if (places?.areSeveral === true) {
-    const nameAt = (timeMs: number): string => nameOf(database, formatTime(new Date(timeMs)));
+    const nameAt = (timeMs: number): string => nameFor(formatTime(new Date(timeMs)));
     const several = { nameAt, partialName, bytesExpected, signal };
     return { publication: await SeveralPlaces.begin(places, several), lock: undefined };
   }
-  if (isStoreUrl(targetDirectory))
-    return { publication: await beginArtifactObject(options), lock: undefined };
+  if (isStoreUrl(targetDirectory)) return { publication: await beginObject(destination), lock: undefined };
   return beginFile(targetDirectory, partialName);
 }
 
-function nameOf(database: string, time: string): string {
-  return `${database}-${time}.backup`;
-}
-
-function beginArtifactObject({
-  targetDirectory,
-  database,
-  signal,
-  bytesExpected,
-}: ArtifactFileOptions): Promise<ObjectPublication> {
-  const size = bytesExpected === undefined ? {} : { bytesExpected };
-  return beginObject(targetDirectory, (time) => nameOf(database, time), { signal, ...size });
+/**
+ * @param startMs what the name of a file says; that of an object was chosen when it was begun
+ * @param prove is given each file that lies on a disk, before anything of the artifact gets its name
+ * @returns the path under which it is there now; of several, the first
+ */
+export async function publishAt(
+  publication: ArtifactPublication,
+  { targetDirectory, nameFor, signal }: Destination,
+  { startMs, prove }: { startMs: number; prove?: ProveFile },
+): Promise<string> {
+  if (publication instanceof SeveralPlaces) return publication.publish(prove);
+  if (publication instanceof ObjectPublication) return publishObject(publication, targetDirectory, signal);
+  await prove?.(publication.partialPath);
+  const pathOf = (time: string): string => join(targetDirectory, nameFor(time));
+  return publishUnderFreeName(publication, pathOf, startMs, signal);
 }
 
 /** The name of an object is its own from the first part on: it carries the time at which it was begun. */
-export async function beginObject(
-  targetDirectory: string,
-  nameFor: (time: string) => string,
-  options: Pick<UploadOptions, 'signal' | 'bytesExpected'>,
-): Promise<ObjectPublication> {
+async function beginObject({
+  targetDirectory,
+  nameFor,
+  bytesExpected,
+  signal,
+}: Destination): Promise<ObjectPublication> {
   const store = await storeOf(targetDirectory);
   let timeMs = Date.now();
   const nameAt = (time: number): string => nameFor(formatTime(new Date(time)));
-  while ((await store.stat(nameAt(timeMs), options.signal)) !== undefined) timeMs += 1000;
-  return ObjectPublication.begin(store, nameAt(timeMs), { ...options, ...artifactAttributes() });
+  while ((await store.stat(nameAt(timeMs), signal)) !== undefined) timeMs += 1000;
+  const size = bytesExpected === undefined ? {} : { bytesExpected };
+  return ObjectPublication.begin(store, nameAt(timeMs), { signal, ...size, ...artifactAttributes() });
 }
 
 /** @returns its URL. @throws GK_TARGET_EXISTS when another writer was faster; nothing stays of this one then */
-export async function publishObject(
+async function publishObject(
   publication: ObjectPublication,
   targetDirectory: string,
   signal: AbortSignal | undefined,
@@ -194,7 +212,7 @@ export async function publishObject(
 }
 
 /** A name carries whole seconds: when it is taken, the next second is waited for. */
-export async function publishUnderFreeName(
+async function publishUnderFreeName(
   publication: Publication,
   pathOf: (time: string) => string,
   startMs: number,

@@ -7,7 +7,7 @@ import { asGraphkeepError, GraphkeepError, wrapSystemError } from '../errors.ts'
 import { acquireLease, type Lease } from '../storage/lease.ts';
 import { isStoreUrl } from '../storage/places.ts';
 import { requireDirectory } from './artifactfile.ts';
-import type { BackupOptions, PlaceResult, ProgressListener } from './types.ts';
+import type { PlaceResult, ProgressListener, TargetOptions } from './types.ts';
 
 export class BackupPlaces {
   /** More than one was asked for, whatever became of them. */
@@ -17,7 +17,7 @@ export class BackupPlaces {
   readonly #results: Map<string, PlaceResult>;
   readonly #leases: Lease[] = [];
 
-  private constructor(directories: readonly string[], { require, listener }: BackupOptions) {
+  private constructor(directories: readonly string[], { require, listener }: TargetOptions) {
     this.areSeveral = directories.length > 1;
     this.#mustHoldAll = require !== 'any';
     this.#listener = listener;
@@ -25,7 +25,7 @@ export class BackupPlaces {
   }
 
   /** Finds every place and takes its lease. @throws GK_USAGE when two of them are one, and what a place fails with */
-  static async open(options: BackupOptions): Promise<BackupPlaces> {
+  static async open(options: TargetOptions): Promise<BackupPlaces> {
     const directories = [options.targetDirectory, ...(options.alsoTo ?? [])];
     const places = new BackupPlaces(directories, options);
     const known = new Map<string, string>();

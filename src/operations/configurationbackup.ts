@@ -2,7 +2,6 @@
  * Publishes the configuration of an installation as an artifact of its own, beside those of the databases: under a name
  * that nobody takes for a database, in a folder readable by its owner only, and proven before it gets that name.
  */
-import { join } from 'node:path';
 import {
   ConfigurationArtifact,
   type ConfigurationContent,
@@ -15,13 +14,10 @@ import { SealedSink } from '../artifact/sealedsink.ts';
 import type { ArtifactSink } from '../artifact/writer.ts';
 import { throwIfAborted } from '../errors.ts';
 import type { ConfigurationManifest } from '../formats/configuration/manifest.ts';
-import type { Publication } from '../storage/local.ts';
-import { ObjectPublication } from '../storage/objects/publication.ts';
-import { isStoreUrl } from '../storage/places.ts';
-import { beginObject, publishObject, publishUnderFreeName, requireDirectory } from './artifactfile.ts';
+import { type ArtifactPublication, beginPublication, publishAt } from './artifactfile.ts';
+import { BackupPlaces } from './backupplaces.ts';
 import { configurationName } from './configurationnames.ts';
-import { beginFile } from './partialfile.ts';
-import type { OperationContext } from './types.ts';
+import type { PlaceResult, TargetOptions } from './types.ts';
 
 const PARTIAL_NAME = 'configuration.tar';
 
@@ -30,18 +26,15 @@ export interface ConfigurationBackup {
   readonly artifactPath: string;
   readonly artifactBytes: number;
   readonly manifest: ConfigurationManifest;
+  /** Of a backup to several places, in the order in which they were given. */
+  readonly places?: readonly PlaceResult[];
   readonly durationMs: number;
-}
-
-export interface PublishOptions extends OperationContext {
-  /** An existing folder, or the URL of one in a store. */
-  readonly targetDirectory: string;
 }
 
 /** @throws GK_SOURCE_MOVED when a file changed while it was read */
 export function writeConfigurationArtifact(
   content: ConfigurationContent,
-  options: PublishOptions,
+  options: TargetOptions,
 ): Promise<ConfigurationBackup> {
   return publishConfiguration(configurationBytes(content, options.signal), options);
 }
@@ -49,32 +42,55 @@ export function writeConfigurationArtifact(
 /** Bytes of an artifact, made here or by a backup server: nothing is published that does not prove itself. */
 export async function publishConfiguration(
   pieces: AsyncIterable<Buffer>,
-  { targetDirectory, signal }: PublishOptions,
+  options: TargetOptions,
 ): Promise<ConfigurationBackup> {
   const startedMs = performance.now();
-  await requireDirectory(targetDirectory);
-  const { publication, lock } = isStoreUrl(targetDirectory)
-    ? { publication: await beginObject(targetDirectory, configurationName, { signal }), lock: undefined }
-    : await beginFile(targetDirectory, PARTIAL_NAME);
+  const places = await BackupPlaces.open(options);
   try {
-    const sealed = encryptsArtifacts() ? await SealedSink.begin(publication) : undefined;
-    // On its way already: what was sent to a store cannot be read back before it has its name.
-    const manifest = await corruptOnFormatError(publication.partialPath, () =>
-      proveConfiguration(appended(pieces, sealed ?? publication, signal)),
-    );
-    await sealed?.finish();
-    const artifactPath =
-      publication instanceof ObjectPublication
-        ? await publishObject(publication, targetDirectory, signal)
-        : await publishFile(publication, targetDirectory, manifest, signal);
+    const artifact = await publishIn(places, pieces, options);
     const durationMs = Math.round(performance.now() - startedMs);
-    return { kind: 'configuration', artifactPath, artifactBytes: publication.bytes, manifest, durationMs };
+    const result = { kind: 'configuration', ...artifact, durationMs } as const;
+    return places.areSeveral ? { ...result, places: places.results } : result;
+  } finally {
+    places.release();
+  }
+}
+
+async function publishIn(
+  places: BackupPlaces,
+  pieces: AsyncIterable<Buffer>,
+  { targetDirectory, signal }: TargetOptions,
+): Promise<Pick<ConfigurationBackup, 'artifactPath' | 'artifactBytes' | 'manifest'>> {
+  const nameFor = configurationName;
+  const destination = { targetDirectory, places, nameFor, partialName: PARTIAL_NAME, signal };
+  const { publication, lock } = await beginPublication(destination);
+  try {
+    const manifest = await sendProven(pieces, publication, signal);
+    const prove = (path: string): Promise<void> => readBack(path, signal);
+    const startMs = Date.parse(manifest.time);
+    const artifactPath = await publishAt(publication, destination, { startMs, prove });
+    return { artifactPath, artifactBytes: publication.bytes, manifest };
   } catch (error) {
     await publication.discard();
     throw error;
   } finally {
     lock?.release();
   }
+}
+
+/** Proven on its way already: what was sent to a store cannot be read back before it has its name. */
+async function sendProven(
+  pieces: AsyncIterable<Buffer>,
+  publication: ArtifactPublication,
+  signal: AbortSignal | undefined,
+): Promise<ConfigurationManifest> {
+  const sealed = encryptsArtifacts() ? await SealedSink.begin(publication) : undefined;
+  const passing = appended(pieces, sealed ?? publication, signal);
+  const manifest = await corruptOnFormatError('the configuration as it arrived', () =>
+    proveConfiguration(passing),
+  );
+  await sealed?.finish();
+  return manifest;
 }
 
 async function* appended(
@@ -89,19 +105,12 @@ async function* appended(
   }
 }
 
-/** What is on the disk is read back, too: between us and it there are a file system and a cable. */
-async function publishFile(
-  publication: Publication,
-  targetDirectory: string,
-  manifest: ConfigurationManifest,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  const artifact = await ConfigurationArtifact.open(publication.partialPath);
+/** What is on a disk is read back, too: between us and it there are a file system and a cable. */
+async function readBack(partialPath: string, signal: AbortSignal | undefined): Promise<void> {
+  const artifact = await ConfigurationArtifact.open(partialPath);
   try {
     await artifact.verify(signal);
   } finally {
     await artifact.close();
   }
-  const pathOf = (time: string): string => join(targetDirectory, configurationName(time));
-  return publishUnderFreeName(publication, pathOf, Date.parse(manifest.time), signal);
 }

@@ -4,11 +4,14 @@
  */
 import type { ArtifactSink } from '../artifact/writer.ts';
 import { GraphkeepError, throwIfAborted } from '../errors.ts';
-import type { Publication } from '../storage/local.ts';
+import { Publication } from '../storage/local.ts';
 import type { FileLock } from '../storage/locks.ts';
 import { ObjectPublication } from '../storage/objects/publication.ts';
 import { artifactAttributes, isStoreUrl, joinPath, storeOf } from '../storage/places.ts';
 import { beginFile } from './partialfile.ts';
+
+/** Reads back a file that has no name yet. @throws unless it is what was written; it gets no name then */
+export type ProveFile = (partialPath: string) => Promise<void>;
 
 export interface NamedPublicationOptions {
   readonly directory: string;
@@ -75,9 +78,14 @@ export class NamedPublication implements ArtifactSink {
     if (this.#publication instanceof ObjectPublication) this.#publication.hold();
   }
 
-  /** Everything is there and durable, and nobody sees it yet: what can fail for a lack of space has not. */
-  finish(): Promise<void> {
-    return this.#publication.finish();
+  /**
+   * Everything is there and durable, and nobody sees it yet: what can fail for a lack of space has not.
+   * @param prove is given the path of what lies on a disk; of what is in a store nothing can be read before it has its name
+   */
+  async finish(prove?: ProveFile): Promise<void> {
+    const publication = this.#publication;
+    await publication.finish();
+    if (publication instanceof Publication) await prove?.(publication.partialPath);
   }
 
   /** @throws GK_TARGET_EXISTS when the name was taken meanwhile */

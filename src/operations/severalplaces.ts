@@ -6,7 +6,7 @@ import type { ArtifactSink } from '../artifact/writer.ts';
 import { asGraphkeepError, GraphkeepError, throwIfAborted } from '../errors.ts';
 import { existsAt, joinPath } from '../storage/places.ts';
 import type { BackupPlaces } from './backupplaces.ts';
-import { NamedPublication } from './namedpublication.ts';
+import { NamedPublication, type ProveFile } from './namedpublication.ts';
 
 export interface SeveralPlacesOptions {
   /** Name of the artifact for a time, in epoch milliseconds. */
@@ -87,12 +87,13 @@ export class SeveralPlaces implements ArtifactSink {
   }
 
   /**
+   * @param prove is given what lies on a disk, before any of them gets its name
    * @returns the first of the paths under which it is there now
    * @throws what a place failed with; where others have it already, with their names
    */
-  async publish(): Promise<string> {
+  async publish(prove?: ProveFile): Promise<string> {
     throwIfAborted(this.#signal);
-    await this.#each((publication) => publication.finish());
+    await this.#each((publication) => publication.finish(prove));
     const published: NamedPublication[] = [];
     for (const publication of this.#open) {
       try {

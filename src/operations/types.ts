@@ -38,13 +38,17 @@ export interface ArtifactForm {
 
 export type BackupType = 'AUTO' | 'DIFF' | 'FULL';
 
-export interface BackupOptions extends ArtifactForm, OperationContext {
-  /** An existing directory. */
+/** Where an artifact is brought to. */
+export interface TargetOptions extends OperationContext {
+  /** An existing folder, or the URL of one in a store. */
   readonly targetDirectory: string;
   /** Further ones that get the same artifact in the same run. */
   readonly alsoTo?: readonly string[];
   /** `all`, the default: the backup fails when one of them does. `any`: one that fails is left out, and reported. */
   readonly require?: 'all' | 'any';
+}
+
+export interface BackupOptions extends ArtifactForm, TargetOptions {
   /** AUTO: differential where the folder holds something to follow, full otherwise. */
   readonly type: BackupType;
   /** With DIFF: take a full one where a differential is not possible, instead of failing. */

@@ -36,7 +36,12 @@ import { storeIdOf } from '../fixtures/lines.ts';
 import { noise } from '../fixtures/random.ts';
 import { failure, filesBelow, makeFolder, temporaryFolder } from '../fixtures/workspace.ts';
 import type { RunningStore } from './servers.ts';
-import { configurationIsWhole, damagedConfigurationIsNotPublished, wholeDbms } from './wholedbms.ts';
+import {
+  configurationIsWhole,
+  damagedConfigurationIsNotPublished,
+  wholeDbms,
+  wholeDbmsInTwoPlaces,
+} from './wholedbms.ts';
 
 const LINE = '5.26';
 const SEALED = { sealed: 'withSealed' } as const;
@@ -85,6 +90,8 @@ export function artifactSuite(name: string, start: () => Promise<RunningStore | 
     );
     test('a whole Neo4j goes into the store and comes out of it', (context) =>
       wholeDbms(context, folder(), store));
+    test('a whole Neo4j goes into a folder and the store at once', (context) =>
+      wholeDbmsInTwoPlaces(context, folder(), store));
     test('a configuration comes through byte for byte, in several parts', (context) =>
       configurationIsWhole(context, folder()));
     test('of a configuration that is damaged or interrupted nothing is left', (context) =>

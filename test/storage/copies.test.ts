@@ -4,8 +4,11 @@ import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { foldersBelow } from '../../src/neo4j/folders.ts';
+import { openInstallation } from '../../src/neo4j/installation.ts';
 import { ArtifactCopies, type CopiedArtifact } from '../../src/operations/artifactcopy.ts';
 import { BackupPlaces } from '../../src/operations/backupplaces.ts';
+import { readConfiguration } from '../../src/operations/configuration.ts';
+import { writeConfigurationArtifact } from '../../src/operations/configurationbackup.ts';
 import { inspectArtifacts } from '../../src/operations/inspect.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
 import { SeveralPlaces } from '../../src/operations/severalplaces.ts';
@@ -14,6 +17,7 @@ import { validateArtifact } from '../../src/operations/validate.ts';
 import { Publication } from '../../src/storage/local.ts';
 import { closeStores, removePath, storeOf, useStoreSettings } from '../../src/storage/places.ts';
 import { ChainScene, HIGHEST } from '../fixtures/chains.ts';
+import { makeHome } from '../fixtures/installations.ts';
 import { failure, makeFolder, namesIn, temporaryFolder } from '../fixtures/workspace.ts';
 import { writeWithRewinds } from './artifacts.ts';
 import { startFakeGcs } from './fakegcs.ts';
@@ -231,6 +235,30 @@ describe('copies between a disk, an S3 and a Google store', async () => {
       next.places?.map(({ error }) => error),
       [undefined, undefined, undefined],
     );
+  });
+
+  test('a configuration, and a store that refuses its part: in none of them, or in the others', async (context) => {
+    const root = temporaryFolder(context);
+    const installation = await openInstallation({ home: makeHome(join(root, 'home')), environment: {} });
+    const content = await readConfiguration({ installation, includePlugins: true });
+    const [disk, near, far] = [makeFolder(root, 'disk'), `${google.url}/settings`, `${amazon.url}/settings`];
+    const all = { targetDirectory: disk, alsoTo: [near, far] };
+    refuseParts();
+    try {
+      await assert.rejects(writeConfigurationArtifact(content, all), failure('GK_NO_PERMISSION'));
+      assert.deepEqual([namesIn(disk), await keysIn(near), await keysIn(far)], [[], [], []]);
+      const any = await writeConfigurationArtifact(content, { ...all, require: 'any' });
+      assert.deepEqual(
+        any.places?.map(({ error }) => error?.code),
+        [undefined, undefined, 'GK_NO_PERMISSION'],
+      );
+    } finally {
+      amazon.proxy.heal();
+    }
+    const name = basename((await writeConfigurationArtifact(content, all)).artifactPath);
+    assert.deepEqual([(await keysIn(near)).length, await keysIn(far)], [2, [name]]);
+    for (const folder of [near, far])
+      assert.ok((await readAll(await storeOf(folder), name)).equals(readFileSync(join(disk, name))));
   });
 
   test('what is taken back while it is written is in none of them', async (context) => {

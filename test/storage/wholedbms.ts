@@ -1,6 +1,6 @@
 /** `dbms backup` and `dbms restore` with an object store in between, as a user types them; the configuration byte for byte. */
 import assert from 'node:assert/strict';
-import { cpSync, existsSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import {
@@ -15,14 +15,15 @@ import {
   writeConfigurationArtifact,
 } from '../../src/operations/configurationbackup.ts';
 import { listConfigurationArtifacts } from '../../src/operations/configurationnames.ts';
+import { LEASE_FILE } from '../../src/storage/lease.ts';
 import { storeOf, useStoreSettings } from '../../src/storage/places.ts';
 import { makeDatabase } from '../fixtures/database.ts';
 import { makeHome, PLUGIN } from '../fixtures/installations.ts';
 import { noise } from '../fixtures/random.ts';
-import { failure, filesBelow, makeFolder, temporaryFolder } from '../fixtures/workspace.ts';
+import { failure, filesBelow, makeFolder, namesIn, temporaryFolder } from '../fixtures/workspace.ts';
 import { type CliRun, cli } from '../unit/cli/harness.ts';
 import type { RunningStore } from './servers.ts';
-import { all, withEnvironment } from './suitetools.ts';
+import { all, keysOf, readAll, withEnvironment } from './suitetools.ts';
 
 const LINE = '5.26';
 /** More than a part of an upload has, so that it takes several. */
@@ -84,6 +85,41 @@ export async function wholeDbms(context: TestContext, target: string, store: Run
   const left = await listConfigurationArtifacts(target);
   assert.deepEqual(left.slice(0, 2), present);
   assert.ok(!left.includes(`${target}/configuration-2020-01-01T00-00-00.tar`));
+}
+
+/** Into a folder and into the store in one run; the new machine is made of what is in the store. */
+export async function wholeDbmsInTwoPlaces(
+  context: TestContext,
+  target: string,
+  store: RunningStore,
+): Promise<void> {
+  const root = temporaryFolder(context);
+  const home = makeNeo4j(root);
+  const disk = makeFolder(root, 'disk');
+  context.after(() => useStoreSettings(store.throughProxy));
+  const from = [
+    `--neo4j-home=${home}`,
+    `--to-path=${disk}`,
+    `--to-path=${target}`,
+    '--include-metadata=none',
+  ];
+  const taken = await succeeding(['dbms', 'backup', ...from, '--format=json'], store);
+  const { backups } = JSON.parse(taken.stdout) as { backups: { places: { artifactPath?: string }[] }[] };
+  const names = namesIn(disk).sort();
+  assert.deepEqual(
+    backups.map(({ places }) => places.map(({ artifactPath }) => artifactPath)),
+    ['neo4j-', 'system-', 'configuration-'].map((beginning) => {
+      const name = names.find((file) => file.startsWith(beginning));
+      return [`${disk}/${name}`, `${target}/${name}`];
+    }),
+  );
+  useStoreSettings(store.throughProxy);
+  const objects = await storeOf(target);
+  for (const name of names)
+    assert.ok((await readAll(objects, name)).equals(readFileSync(join(disk, name))), name);
+  const fresh = makeHome(join(root, 'new'), { 'lib/neo4j-kernel-5.26.30.jar': '' });
+  await succeeding(['dbms', 'restore', `--neo4j-home=${fresh}`, `--from-path=${target}`], store);
+  assert.deepEqual(filesBelow(join(fresh, 'conf')), filesBelow(join(home, 'conf')));
 }
 
 async function contentOf(root: string): Promise<ConfigurationContent> {
@@ -148,7 +184,12 @@ export async function damagedConfigurationIsNotPublished(
   );
   await assert.rejects(interrupted, failure('GK_INTERRUPTED'));
   const store = await storeOf(targetDirectory);
-  assert.deepEqual([...(await all(store.list(''))), ...(await all(store.listUploads('')))], []);
+  const objects = await keysOf(store);
+  assert.deepEqual(
+    objects.filter((key) => !key.startsWith(LEASE_FILE)),
+    [],
+  );
+  assert.deepEqual(await all(store.listUploads('')), []);
 }
 
 /** @param onHalf called when half of it was taken */

@@ -51,6 +51,13 @@ function restore({ backups }: Setup, home: string, ...more: string[]): Promise<C
   return cli(['dbms', 'restore', `--neo4j-home=${home}`, `--from-path=${backups}`, ...more]);
 }
 
+function placesOf({ stdout }: CliRun): { directory: string; error?: { code: string } }[][] {
+  const { backups } = JSON.parse(stdout) as {
+    backups: { places: { directory: string; error?: { code: string } }[] }[];
+  };
+  return backups.map(({ places }) => places);
+}
+
 describe('dbms backup', () => {
   test('is one line for each part, and says what is left out', async (context) => {
     const setup = setUp(context);
@@ -128,6 +135,63 @@ describe('dbms backup', () => {
     ];
     assert.match((await cli(['database', 'backup', ...data])).stderr, /needs --neo4j-home instead/);
     assert.match((await cli([...args, '--include-plugins'])).stderr, /needs --include-configuration/);
+  });
+
+  test('to several places: every part is in each, in words and in JSON', async (context) => {
+    const setup = setUp(context);
+    const second = makeFolder(setup.root, 'second');
+    const run = await backup(setup, `--to-path=${second}`, '--include-plugins');
+    assert.equal(run.exitStatus, 0, run.stderr);
+    assert.equal(namesIn(second).length, 3);
+    assert.deepEqual(filesBelow(second), filesBelow(setup.backups));
+    const placed = run.stdout.split('\n').filter((line) => /^ {2}(file|and) /.test(line));
+    assert.deepEqual(
+      placed,
+      ['neo4j-', 'system-', 'configuration-'].flatMap((beginning) => {
+        const name = namesIn(second).find((file) => file.startsWith(beginning));
+        return [`  file          ${setup.backups}/${name}`, `  and           ${second}/${name}`];
+      }),
+    );
+    const json = await backup(setup, `--to-path=${second}`, '--format=json');
+    assert.deepEqual(
+      placesOf(json).map((places) => places.map(({ directory }) => directory)),
+      Array(3).fill([setup.backups, second]),
+    );
+
+    const fresh = newHome(setup);
+    assert.equal((await restore({ ...setup, backups: second }, fresh)).exitStatus, 0);
+    assert.deepEqual(filesBelow(join(fresh, 'conf')), filesBelow(join(setup.home, 'conf')));
+  });
+
+  test('to several places, one of which is missing: all of the parts or none, as --require says', async (context) => {
+    const setup = setUp(context);
+    const missing = join(setup.root, 'missing');
+    const more = [`--to-path=${missing}`, '--format=json'];
+    assert.equal((await backup(setup, ...more)).exitStatus, 66);
+    assert.deepEqual(namesIn(setup.backups), []);
+    const any = await backup(setup, ...more, '--require=any');
+    assert.equal(any.exitStatus, 0, any.stdout);
+    assert.deepEqual(
+      placesOf(any).map((places) => places.map(({ error }) => error?.code)),
+      Array(3).fill([undefined, 'GK_NOT_FOUND']),
+    );
+    const first = await cli([
+      ...['dbms', 'backup', `--neo4j-home=${setup.home}`, '--include-metadata=none', '--require=any'],
+      ...[`--to-path=${missing}`, `--to-path=${setup.backups}`],
+    ]);
+    assert.equal(first.exitStatus, 0, first.stderr);
+    for (const name of ['neo4j', 'system', 'configuration'])
+      assert.match(
+        first.stdout,
+        new RegExp(`${name} .*\n +file +${setup.backups}/${name}-.*\n +NOT IN +${missing}: `),
+      );
+    assert.equal(first.stderr.match(/missing does not get this backup/g)?.length, 3);
+    const named = await cli([
+      ...['database', 'backup', `--neo4j-home=${setup.home}`, '--include-metadata=none', '--require=any'],
+      ...[`--to-path=${setup.backups}`, `--to-path=${missing}`, '--include-configuration', 'neo4j'],
+    ]);
+    assert.equal(named.exitStatus, 0, named.stderr);
+    assert.match(named.stdout, /configuration, took.*\n +file .*\n +NOT IN +.*missing: /);
   });
 
   test('no other command takes the configuration for a database', async (context) => {

@@ -33,6 +33,7 @@ import {
   filesBelow,
   isRoot,
   makeFolder,
+  namesIn,
   openFilesBelow,
   temporaryFolder,
 } from '../../fixtures/workspace.ts';
@@ -381,7 +382,7 @@ describe('the artifact', () => {
       publishConfiguration(damaged(await read(setup)), target),
       failure('GK_ARTIFACT_CORRUPT'),
     );
-    assert.equal(readdirSync(setup.backups).length, 1);
+    assert.equal(namesIn(setup.backups).length, 1);
     assert.deepEqual(openFilesBelow(setup.backups), []);
   });
 

@@ -294,10 +294,6 @@ describe('the command', () => {
       ],
     );
     assert.equal(backups[0]?.notices.length, 1);
-    const twice = ['dbms', 'backup', `--to-path=${first}`, `--to-path=${second}`];
-    assert.equal((await cli(twice)).exitStatus, 64);
-    const configuration = await backup(`--to-path=${second}`, '--include-configuration');
-    assert.equal(configuration.exitStatus, 64);
   });
 });
 
