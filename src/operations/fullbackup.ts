@@ -1,6 +1,5 @@
 /** A full artifact of one database, in the order of docs/design.md: store files, then the log, then the head. */
 import { tmpdir } from 'node:os';
-import type { MemberSource } from '../artifact/membersource.ts';
 import type { ArtifactWriter, IndexFacts } from '../artifact/writer.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
@@ -84,19 +83,36 @@ class FullBackup {
   }
 
   async #copyGroup(writer: ArtifactWriter, group: SnapshotGroup): Promise<void> {
+    if (group.rebuildable) await this.#copyFromOneMoment(writer, group);
+    else await this.#copyRepairable(writer, group);
+  }
+
+  /** A record store: the log repairs what changes meanwhile, so nothing of it is ever taken back. */
+  async #copyRepairable(writer: ArtifactWriter, group: SnapshotGroup): Promise<void> {
+    const open = await group.open();
+    if (open === undefined) throw new GraphkeepError('GK_SOURCE_MOVED', `${group.path} could not be copied`);
+    try {
+      for (const member of open.members)
+        await writer.addMember(this.#rate.limited(member), this.#options.signal);
+    } finally {
+      await open.close();
+    }
+  }
+
+  /** A tree or an index: copied again when it changed meanwhile, and at last left out. */
+  async #copyFromOneMoment(writer: ArtifactWriter, group: SnapshotGroup): Promise<void> {
     for (let attempt = 1; attempt <= ATOMIC_COPY_ATTEMPTS_MAX; attempt++) {
       // First: it waits for what is under way, and when that fails no file of the group must be left open.
       const mark = await writer.mark();
       const open = await openAside(group, this.#asideFor(writer));
       if (open === undefined) continue;
       try {
-        if (await this.#copyOnce(writer, open, group.rebuildable)) return;
+        if (await this.#copyAtOnce(writer, open)) return;
       } finally {
         await open.close();
       }
       await writer.rewind(mark);
     }
-    if (!group.rebuildable) throw new GraphkeepError('GK_SOURCE_MOVED', `${group.path} could not be copied`);
     this.#leftOut.push(group.path);
     this.#options.listener?.notice(
       `${group.path} changed faster than it could be copied; Neo4j rebuilds it at the first start`,
@@ -112,11 +128,10 @@ class FullBackup {
     return { directory: this.#options.stagingDirectory ?? tmpdir(), signal: this.#options.signal };
   }
 
-  async #copyOnce(writer: ArtifactWriter, open: OpenGroup, atOnce: boolean): Promise<boolean> {
+  async #copyAtOnce(writer: ArtifactWriter, open: OpenGroup): Promise<boolean> {
     for (const member of open.members) {
-      if (atOnce) this.#rate.owe(member.bytes);
-      const source: MemberSource = atOnce ? member : this.#rate.limited(member);
-      await writer.addMember(source, this.#options.signal);
+      this.#rate.owe(member.bytes);
+      await writer.addMember(member, this.#options.signal);
     }
     return open.confirm();
   }

@@ -23,7 +23,7 @@ export class ObjectPublication {
   /** Known when all of them are in the store. */
   #partCount: number | undefined;
   /** What a rewind goes back to: everything before it in its part. */
-  #held: { readonly bytes: number; readonly partNumber: number; readonly prefix: Buffer } | undefined;
+  #held: { readonly bytes: number; readonly partNumber: number; readonly part: Buffer } | undefined;
 
   private constructor(store: ObjectStore, key: string, upload: Upload, options: UploadOptions) {
     this.#key = key;
@@ -54,8 +54,9 @@ export class ObjectPublication {
 
   /** From now on `truncate` can come back to here. What was held before is held no more. */
   hold(): void {
-    const prefix = Buffer.from(this.#part.subarray(0, this.#partFilled));
-    this.#held = { bytes: this.#bytes, partNumber: this.#partNumber, prefix };
+    // Without a copy: what a part holds is only ever added to.
+    const part = this.#part.subarray(0, this.#partFilled);
+    this.#held = { bytes: this.#bytes, partNumber: this.#partNumber, part };
   }
 
   /** Only bytes of the first part: the head of an artifact. */
@@ -75,10 +76,12 @@ export class ObjectPublication {
     // A part that is sent again must not meet its former self under way.
     await this.#settle(0);
     if (held.partNumber === 1) this.#first = undefined;
-    this.#part = Buffer.allocUnsafe(this.#part.length);
-    held.prefix.copy(this.#part);
+    if (held.partNumber !== this.#partNumber) {
+      this.#part = Buffer.allocUnsafe(this.#part.length);
+      held.part.copy(this.#part);
+    }
     this.#partNumber = held.partNumber;
-    this.#partFilled = held.prefix.length;
+    this.#partFilled = held.part.length;
     this.#bytes = bytes;
   }
 
