@@ -177,9 +177,11 @@ class Routes {
     const session = this.#session(request);
     const { startBytes, bytes } = rangeOf(request);
     const range = { member: numberOf(request, 'member'), startBytes, bytes };
-    await this.#parts.processorShare.wait(undefined);
     const cut = (): void => void reply.raw.destroy();
-    const held = await session.use(() => session.read(range, cut));
+    const held = await session.use(async () => {
+      await this.#yieldProcessors(session, range.member);
+      return session.read(range, cut);
+    });
     this.#parts.metrics.sent(session.owner.database, bytes);
     reply
       .code(206)
@@ -197,12 +199,18 @@ class Routes {
       level: levelOf(request),
       isHashed: isHashAsked(request),
     };
-    await this.#parts.processorShare.wait(undefined);
     const cut = (): void => void reply.raw.destroy();
-    const held = await session.use(() => session.readFrame(frame, cut));
+    const held = await session.use(async () => {
+      await this.#yieldProcessors(session, frame.member);
+      return session.readFrame(frame, cut);
+    });
     this.#parts.metrics.sent(session.owner.database, held.content.length);
     reply.header(CHECKSUM_HEADER, crc32(held.content).toString(16)).type('application/octet-stream');
     return sendRange(reply, held, this.#parts.rate);
+  }
+
+  async #yieldProcessors(session: Session, member: number): Promise<void> {
+    if (session.mayWait(member)) await this.#parts.processorShare.wait(undefined);
   }
 
   async hash(request: FastifyRequest): Promise<object> {
