@@ -81,7 +81,8 @@ describeWith('AWS: the credentials file', startVersity, (running) => {
     const wrong = await withEnvironment(environment, () => cli(line));
     assert.equal(wrong.exitStatus, 77, wrong.stderr);
     const none = await withEnvironment(environment, () => cli([...line, '--s3-profile=nowhere']));
-    assert.equal(none.exitStatus, 77, none.stderr);
+    assert.equal(none.exitStatus, 78, none.stderr);
+    assert.match(none.stderr, /there is no profile nowhere of AWS/);
     assert.doesNotMatch(wrong.stderr + none.stderr, /planted/);
   });
 });

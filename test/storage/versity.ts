@@ -8,21 +8,29 @@ export const SECRET_KEY = 'planted-secret-Of-The-Test-4711';
 const WRONG_SECRET_KEY = 'planted-wrong-secret-Of-The-Test-0815';
 export const SLOW_DOWN = '<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please</Message></Error>';
 
-const credentials = { accessKeyId: ACCESS_KEY, secretAccessKey: SECRET_KEY };
+export interface ServerKeys {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+}
 
-export async function startVersity(): Promise<RunningStore | { skip: string }> {
+const KEYS: ServerKeys = { accessKeyId: ACCESS_KEY, secretAccessKey: SECRET_KEY };
+
+export const startVersity = (): Promise<RunningStore | { skip: string }> => startVersityWith(KEYS);
+
+/** One of several, each with its own keys. */
+export async function startVersityWith(keys: ServerKeys): Promise<RunningStore | { skip: string }> {
   const tool = await ensureGoTool(VERSITYGW);
   if ('skip' in tool) return tool;
   const server = await startServer(
     tool.program,
     (port, folder) => ['--port', `127.0.0.1:${port}`, '--quiet', 'posix', folder],
-    { ROOT_ACCESS_KEY: ACCESS_KEY, ROOT_SECRET_KEY: SECRET_KEY },
+    { ROOT_ACCESS_KEY: keys.accessKeyId, ROOT_SECRET_KEY: keys.secretAccessKey },
   );
-  return s3Store(server);
+  return s3Store(server, keys);
 }
 
-/** Buckets in a server of S3 that was just started with our keys. */
-export async function s3Store(server: ServerProcess): Promise<RunningStore> {
+/** Buckets in a server of S3 that was just started with these keys. */
+export async function s3Store(server: ServerProcess, credentials = KEYS): Promise<RunningStore> {
   const endpoint = `http://127.0.0.1:${server.port}`;
   const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
   await client.send(new CreateBucketCommand({ Bucket: 'backups' }));
@@ -38,10 +46,13 @@ export async function s3Store(server: ServerProcess): Promise<RunningStore> {
     wrongCredentials: {
       s3: { endpoint, credentials: { ...credentials, secretAccessKey: WRONG_SECRET_KEY } },
     },
-    secrets: [SECRET_KEY],
+    secrets: [credentials.secretAccessKey],
     wrongSecrets: [WRONG_SECRET_KEY],
     cliOptions: [`--s3-endpoint=${endpoint}`],
-    environment: { AWS_ACCESS_KEY_ID: ACCESS_KEY, AWS_SECRET_ACCESS_KEY: SECRET_KEY },
+    environment: {
+      AWS_ACCESS_KEY_ID: credentials.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
+    },
     at: (url) => ({ s3: { endpoint: url, credentials } }),
     listsUploads: true,
     hidesLocked: false,

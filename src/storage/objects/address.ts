@@ -9,21 +9,26 @@ export type StoreScheme = 's3' | 'gs' | 'azb';
 
 export interface StoreAddress {
   readonly scheme: StoreScheme;
+  /** Of S3 only, where one is written: of the shared configuration files of AWS. It says which store this is, and who we are. */
+  readonly profile?: string;
   /** Of Azure only; as it was written, which may be its whole host name. */
   readonly account: string;
   /** Azure calls it a container. */
   readonly bucket: string;
   /** Empty, or ends with a slash: `neo4j` must not reach into `neo4j-eu`. */
   readonly prefix: string;
+  /** With the profile: two profiles of one bucket are two places. */
   readonly url: string;
 }
 
 const FORMS: Readonly<Record<StoreScheme, string>> = {
-  s3: 's3://<bucket>/<folder>',
+  s3: 's3://<bucket>/<folder> or s3://<profile>@<bucket>/<folder>',
   gs: 'gs://<bucket>/<folder>',
   azb: 'azb://<account>/<container>/<folder>',
 };
 const BUCKET = /^[a-z0-9][a-z0-9._-]{1,221}$/i;
+/** What a file of profiles can have as a name, and no colon: what stands behind one is a password. */
+const PROFILE = /^(?!\s)[^\p{Cc}\p{Cs}:[\]]{1,128}(?<!\s)$/u;
 const ACCOUNT = /^[a-z0-9][a-z0-9-]{1,62}(\.blob(\.[a-z0-9.-]+)?)?$/i;
 
 export function isStoreUrl(text: string): boolean {
@@ -43,15 +48,16 @@ export function parseStoreUrl(text: string): StoreAddress {
       hint: `write one of ${Object.values(FORMS).join(', ')}`,
     });
   }
+  const [authority = '', ...steps] = text.slice(scheme.length + 3).split('/');
   // Somebody pastes the URL of a portal, with a token behind the question mark or a password before the @.
-  if (/[?#@]/.test(text)) {
+  if (/[?#]/.test(text) || steps.some((step) => step.includes('@'))) {
     throw new GraphkeepError('GK_USAGE', `the ${scheme}:// URL has a ?, # or @ in it`, {
       hint: `write ${FORMS[scheme]}; credentials come from the environment or from a file`,
     });
   }
-  const steps = text.slice(scheme.length + 3).split('/');
-  const account = scheme === 'azb' ? (steps.shift() ?? '') : '';
-  const bucket = steps.shift() ?? '';
+  const { profile, host } = splitAuthority(scheme, authority);
+  const account = scheme === 'azb' ? host : '';
+  const bucket = scheme === 'azb' ? (steps.shift() ?? '') : host;
   if (!BUCKET.test(bucket) || (scheme === 'azb' && !ACCOUNT.test(account))) {
     throw new GraphkeepError('GK_USAGE', `${text} does not name a ${bucketWord(scheme)}`, {
       hint: `write ${FORMS[scheme]}`,
@@ -60,8 +66,41 @@ export function parseStoreUrl(text: string): StoreAddress {
   const folders = steps.filter((step) => step !== '');
   const prefix = folders.length === 0 ? '' : `${folders.join('/')}/`;
   if (prefix !== '') checkKey(prefix.slice(0, -1));
-  const host = scheme === 'azb' ? `${account}/${bucket}` : bucket;
-  return { scheme, account, bucket, prefix, url: `${scheme}://${host}/${prefix}` };
+  const place = scheme === 'azb' ? `${account}/${bucket}` : bucket;
+  if (profile === undefined)
+    return { scheme, account, bucket, prefix, url: `${scheme}://${place}/${prefix}` };
+  const url = `${scheme}://${encodeURIComponent(profile)}@${place}/${prefix}`;
+  return { scheme, profile, account, bucket, prefix, url };
+}
+
+/** What stands before the first slash. @throws GK_USAGE; repeats nothing of it */
+function splitAuthority(scheme: StoreScheme, authority: string): { profile?: string; host: string } {
+  if (authority.includes(':')) {
+    throw new GraphkeepError('GK_USAGE', `the ${scheme}:// URL has a password or a port in it`, {
+      hint: `write ${FORMS[scheme]}; keys and endpoints come from the environment, from a profile or from options`,
+    });
+  }
+  const [userInfo, host, ...more] = authority.split('@') as [string, ...string[]];
+  if (host === undefined) return { host: userInfo };
+  if (scheme !== 's3') {
+    throw new GraphkeepError('GK_USAGE', `the ${scheme}:// URL has an @ in it`, {
+      hint: `write ${FORMS[scheme]}; only s3:// takes a profile before an @`,
+    });
+  }
+  const profile = decoded(userInfo);
+  if (more.length === 0 && PROFILE.test(profile)) return { profile, host };
+  throw new GraphkeepError('GK_USAGE', 'what stands before the @ of the s3:// URL is no name of a profile', {
+    hint: 'write s3://<profile>@<bucket>/<folder>, with %40 for an @ and %2F for a / in the name of the profile',
+  });
+}
+
+/** Empty for what is no text. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return '';
+  }
 }
 
 export function bucketWord(scheme: StoreScheme): string {

@@ -40,7 +40,7 @@ const ABORTS_MAX = 3;
 
 /** @throws GK_CONFIG, … ; nothing is asked of the store yet */
 export async function openS3(address: StoreAddress, settings: StoreSettings): Promise<S3Store> {
-  return new S3Store(address, await connectS3(settings), settings);
+  return new S3Store(address, await connectS3(address, settings), settings);
 }
 
 export class S3Store implements ObjectStore {

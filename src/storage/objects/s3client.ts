@@ -9,8 +9,10 @@ import {
   OBJECT_SDK_TRIES,
   OBJECT_SILENCE_MS_MAX,
 } from '../../limits.ts';
+import type { StoreAddress } from './address.ts';
 import { type StoreAgents, storeAgents } from './agents.ts';
-import { checkEndpoint, isOpenToOthers } from './endpoint.ts';
+import { isOpenToOthers } from './endpoint.ts';
+import { findS3Place, type S3Place } from './s3place.ts';
 import { type Scrub, scrubber } from './secrets.ts';
 import type { S3Settings, StoreSettings } from './settings.ts';
 import type { ObjectAttributes } from './store.ts';
@@ -36,11 +38,14 @@ export interface CustomerKeyFields {
 }
 
 /** @throws GK_CONFIG, GK_NOT_FOUND */
-export async function connectS3(settings: StoreSettings): Promise<S3Connection> {
+export async function connectS3(
+  { profile }: Pick<StoreAddress, 'profile'>,
+  settings: StoreSettings,
+): Promise<S3Connection> {
   const s3 = settings.s3 ?? {};
   const customerKey = customerKeyFields(s3.customerKey);
-  const endpoint = endpointOf(s3);
-  if (s3.customerKey !== undefined && endpoint !== undefined && isOpenToOthers(endpoint)) {
+  const place = await findS3Place(profile, s3);
+  if (s3.customerKey !== undefined && place.endpoint !== undefined && isOpenToOthers(place.endpoint)) {
     throw new GraphkeepError(
       'GK_CONFIG',
       "a key of one's own (SSE-C) goes with every request: not over http://",
@@ -50,8 +55,15 @@ export async function connectS3(settings: StoreSettings): Promise<S3Connection> 
     );
   }
   const [sdk, agents] = await Promise.all([import('@aws-sdk/client-s3'), storeAgents(settings)]);
-  const region = s3.region ?? process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION;
-  const configuration: S3ClientConfig = {
+  const client = new sdk.S3Client(configurationOf(place, settings, agents));
+  const hasChecksums = (await client.config.requestChecksumCalculation()) === 'WHEN_SUPPORTED';
+  return { sdk, client, agents, scrub: scrubberOf(place, s3), customerKey, hasChecksums };
+}
+
+function configurationOf(place: S3Place, settings: StoreSettings, agents: StoreAgents): S3ClientConfig {
+  const { endpoint, region, pathStyle, profile, credentials } = place;
+  const { requestChecksums, responseChecksums } = settings.s3 ?? {};
+  return {
     maxAttempts: OBJECT_SDK_TRIES,
     requestHandler: {
       connectionTimeout: OBJECT_CONNECT_MS_MAX,
@@ -60,34 +72,21 @@ export async function connectS3(settings: StoreSettings): Promise<S3Connection> 
       httpsAgent: agents.https,
     },
     followRegionRedirects: true,
-    ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: s3.pathStyle ?? !isOfAws(endpoint) }),
-    ...(endpoint === undefined && s3.pathStyle !== undefined ? { forcePathStyle: s3.pathStyle } : {}),
-    // Other stores do not ask for one; AWS does, and then the SDK looks into the profile.
-    ...(region !== undefined ? { region } : endpoint !== undefined ? { region: 'us-east-1' } : {}),
-    ...(s3.profile === undefined ? {} : { profile: s3.profile }),
-    ...(s3.credentials === undefined ? {} : { credentials: s3.credentials }),
-    ...(s3.requestChecksums === undefined ? {} : { requestChecksumCalculation: s3.requestChecksums }),
-    ...(s3.responseChecksums === undefined ? {} : { responseChecksumValidation: s3.responseChecksums }),
+    // It would look into the profile that holds by itself, even where another one is named.
+    ignoreConfiguredEndpointUrls: true,
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(pathStyle === undefined ? {} : { forcePathStyle: pathStyle }),
+    ...(region === undefined ? {} : { region }),
+    ...(profile === undefined ? {} : { profile, logger: SILENT }),
+    ...(credentials === undefined ? {} : { credentials }),
+    ...(requestChecksums === undefined ? {} : { requestChecksumCalculation: requestChecksums }),
+    ...(responseChecksums === undefined ? {} : { responseChecksumValidation: responseChecksums }),
   };
-  const client = new sdk.S3Client(configuration);
-  const hasChecksums = (await client.config.requestChecksumCalculation()) === 'WHEN_SUPPORTED';
-  return { sdk, client, agents, scrub: scrubberOf(s3), customerKey, hasChecksums };
 }
 
-/** @throws GK_CONFIG */
-function endpointOf(s3: S3Settings): string | undefined {
-  const isIgnored = process.env.AWS_IGNORE_CONFIGURED_ENDPOINT_URLS?.toLowerCase() === 'true';
-  const fromEnvironment = isIgnored
-    ? undefined
-    : process.env.AWS_ENDPOINT_URL_S3 || process.env.AWS_ENDPOINT_URL;
-  const endpoint = s3.endpoint || fromEnvironment || undefined;
-  if (endpoint === undefined) return undefined;
-  return checkEndpoint(endpoint, 'AWS_ENDPOINT_URL_S3=https://s3.example.com:9000');
-}
-
-function isOfAws(endpoint: string): boolean {
-  return /(^|\.)amazonaws\.com(\.cn)?$/.test(new URL(endpoint).hostname);
-}
+const nothing = (): void => undefined;
+/** Whoever names a profile need not be warned that keys in the environment are passed over. */
+const SILENT = { trace: nothing, debug: nothing, info: nothing, warn: nothing, error: nothing };
 
 function customerKeyFields(key: Buffer | undefined): CustomerKeyFields {
   if (key === undefined) return {};
@@ -103,15 +102,9 @@ function customerKeyFields(key: Buffer | undefined): CustomerKeyFields {
   };
 }
 
-function scrubberOf({ credentials, customerKey }: S3Settings): Scrub {
+function scrubberOf({ secrets }: S3Place, { customerKey }: S3Settings): Scrub {
   const { AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = process.env;
-  return scrubber([
-    credentials?.secretAccessKey,
-    credentials?.sessionToken,
-    customerKey?.toString('base64'),
-    AWS_SECRET_ACCESS_KEY,
-    AWS_SESSION_TOKEN,
-  ]);
+  return scrubber([...secrets, customerKey?.toString('base64'), AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN]);
 }
 
 /** Fields that PutObject and CreateMultipartUpload share. @throws GK_UNSUPPORTED */

@@ -25,11 +25,12 @@ export interface StoreTlsSettings {
 
 export type ChecksumMode = 'WHEN_SUPPORTED' | 'WHEN_REQUIRED';
 
+/** For all S3 of a run; what a profile in a URL says goes before it. */
 export interface S3Settings {
   /** Instead of AWS; without it `AWS_ENDPOINT_URL_S3`, then `AWS_ENDPOINT_URL`, then what the profile says. */
   readonly endpoint?: string;
   readonly region?: string;
-  /** Bucket in the path and not in the host name; by itself for an endpoint that is not of AWS. */
+  /** Bucket in the path and not in the host name; else as the profile says, else for an endpoint that is not of AWS. */
   readonly pathStyle?: boolean;
   readonly profile?: string;
   readonly credentials?: S3Credentials;

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import type { GraphkeepError } from '../../../src/errors.ts';
 import { CHUNK_BYTES, TAG_BYTES } from '../../../src/formats/age/payload.ts';
 import {
   AGE_HEADER_BYTES_MAX,
@@ -50,15 +51,96 @@ describe('URLs of object stores', () => {
     ]) {
       assert.throws(() => parseStoreUrl(text), failure('GK_USAGE'), text);
     }
-    for (const text of ['azb://acc/con?sv=1&sig=planted', 's3://key:planted@bucket/x', 'gs://b/x#planted']) {
-      assert.throws(
-        () => parseStoreUrl(text),
-        (error) => {
-          assert.doesNotMatch(String(error), /planted/);
-          return failure('GK_USAGE', /\?, # or @/)(error);
-        },
-      );
+    const secrets: readonly [RegExp, ...string[]][] = [
+      [/a \?, # or @ in it/, 'azb://acc/con?sv=1&sig=planted', 'gs://b/x#planted', 's3://p@b/x?y=planted'],
+      // The keys of AWS have slashes in them.
+      [
+        /a \?, # or @ in it/,
+        's3://key:plan/planted@bucket/x',
+        's3://plan/planted@bucket',
+        's3://p@b/planted@b',
+      ],
+      [/a password or a port/, 's3://key:planted@bucket/x', 's3://key:planted/x', 's3://:planted@bucket/x'],
+      [/a password or a port/, 's3://p@planted:9000/x', 'gs://key:planted@b', 'azb://acc:planted@x/con'],
+      [
+        /no name of a profile/,
+        's3://key%3Aplanted@bucket/x',
+        's3://planted%@bucket',
+        's3://planted@a@bucket',
+      ],
+      [
+        /no name of a profile/,
+        's3://planted%0a@bucket',
+        's3://%20planted@bucket',
+        's3://planted%ed%a0%80@bucket',
+      ],
+      [
+        /no name of a profile/,
+        's3://@bucket/planted',
+        `s3://planted${'x'.repeat(128)}@bucket`,
+        's3://planted\ud800@b',
+      ],
+      [
+        /has an @ in it/,
+        'gs://planted@bucket/x',
+        'azb://planted@account/con',
+        'azb://planted@acc.blob.x.net/c',
+      ],
+    ];
+    for (const [words, ...texts] of secrets) {
+      for (const text of texts) {
+        assert.throws(
+          () => parseStoreUrl(text),
+          (error) => {
+            assert.doesNotMatch(`${String(error)} ${(error as GraphkeepError).hint}`, /planted/, text);
+            return failure('GK_USAGE', words)(error);
+          },
+        );
+      }
     }
+  });
+
+  test('a profile stays in the URL, written in one way', () => {
+    const parse = (text: string) => {
+      const { profile, bucket, prefix, url } = parseStoreUrl(text);
+      return [profile, bucket, prefix, url];
+    };
+    assert.deepEqual(parse('S3://onsite@b-1'), ['onsite', 'b-1', '', 's3://onsite@b-1/']);
+    assert.deepEqual(parse('s3://On.Site_1@b-1/a//b/'), [
+      'On.Site_1',
+      'b-1',
+      'a/b/',
+      's3://On.Site_1@b-1/a/b/',
+    ]);
+    for (const text of ['s3://team%40a%2Fb@bkt/x', 's3://%74eam%40a%2fb@bkt/x/'])
+      assert.deepEqual(parse(text), ['team@a/b', 'bkt', 'x/', 's3://team%40a%2Fb@bkt/x/']);
+    // Lists of paths are split at commas.
+    assert.equal(parseStoreUrl('s3://a,b@bkt').url, 's3://a%2Cb@bkt/');
+    assert.deepEqual(parse('s3://..@bkt/x'), ['..', 'bkt', 'x/', 's3://..@bkt/x/']);
+    assert.equal('profile' in parseStoreUrl('s3://bkt'), false);
+    for (const text of ['s3://p@', 's3://p@/x', 's3://p@-', 's3://p@bkt/../x', 's3://p@bkt%2Fx'])
+      assert.throws(() => parseStoreUrl(text), failure('GK_USAGE'), text);
+    assert.ok(isStoreUrl('s3://p@bkt'));
+  });
+
+  test('whatever is taken for a profile is the same after it was written out', () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: fc.constantFrom('.', '/', 'a', '@', '%', '4', '0', ' ', 'ü', '~') }),
+        (name) => {
+          let url: string;
+          try {
+            url = parseStoreUrl(`s3://${encodeURIComponent(name)}@bkt/x`).url;
+          } catch {
+            assert.ok(name === '' || name !== name.trim(), name);
+            return;
+          }
+          const again = parseStoreUrl(url);
+          assert.deepEqual([again.profile, again.bucket, again.prefix, again.url], [name, 'bkt', 'x/', url]);
+          assert.equal(new URL(url).hostname, 'bkt');
+        },
+      ),
+    );
   });
 
   test('a key never leaves the folder of its store', () => {
