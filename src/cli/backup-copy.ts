@@ -40,6 +40,7 @@ Examples:
   $ graphkeep backup copy /backups s3://offsite/backups
   $ graphkeep backup copy /backups azb://account/offsite/backups --database=neo4j --latest-chain
   $ graphkeep backup copy /backups gs://offsite/backups --limit-rate=50M
+  $ graphkeep backup copy s3://onsite@backups/neo4j s3://cloud@offsite/neo4j    two S3, by profiles of the AWS files
   $ graphkeep backup copy /backups s3://offsite/backups --dry-run
 
 Nothing at the target is ever replaced. What is there already is compared by size, head and the hashes of all

@@ -81,6 +81,7 @@ Examples:
   $ graphkeep database backup --to-path=/backups --encrypt-to=age1…    only who has the private key can read it
   $ graphkeep database backup --inspect-path=/backups           what is there
   $ graphkeep database backup --to-path=/backups --to-path=s3://offsite/backups --require=any
+  $ graphkeep database backup --to-path=s3://onsite@backups --to-path=s3://cloud@offsite    by profiles of the AWS files
 
 An artifact carries the users of the server with their encrypted passwords, unless --include-metadata=none is
 given; roles and privileges (Enterprise) as well when --bolt-address says where they are asked for.

@@ -127,7 +127,12 @@ function attributesOf(options: AttributeOptions & StoreOptions): ObjectAttribute
 /** How a store is reached. */
 function addAccessOptions(command: Command, context: CliContext): Command {
   command
-    .addOption(new Option('--s3-profile <name>', 'Profile with the credentials (default: $AWS_PROFILE)'))
+    .addOption(
+      new Option(
+        '--s3-profile <name>',
+        'Profile of each s3:// URL that names none by s3://<profile>@ (default: $AWS_PROFILE)',
+      ),
+    )
     .addOption(new Option('--s3-endpoint <url>', 'An S3 that is not of AWS (default: $AWS_ENDPOINT_URL_S3)'))
     .addOption(new Option('--s3-region <name>', 'Region of the bucket (default: as the AWS tools find it)'))
     .addOption(new Option('--s3-path-style', 'The bucket stands in the path and not in the host name'))

@@ -9,7 +9,7 @@ export type StoreScheme = 's3' | 'gs' | 'azb';
 
 export interface StoreAddress {
   readonly scheme: StoreScheme;
-  /** Of S3 only, where one is written: of the shared configuration files of AWS. It says which store this is, and who we are. */
+  /** Of S3 only, where one is written: of the files of AWS. It says which store this is, and who we are. */
   readonly profile?: string;
   /** Of Azure only; as it was written, which may be its whole host name. */
   readonly account: string;

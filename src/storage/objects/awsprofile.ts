@@ -55,7 +55,9 @@ export class AwsProfile {
       'GK_CONFIG',
       `there is no profile ${name} of AWS, neither in ${(await Promise.all(files.map(told))).join(' nor in ')}`,
       {
-        hint: `begin a section [profile ${name}] in the first, or [${name}] in the second, with at least a region; AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name other files`,
+        hint:
+          `begin a section [profile ${name}] in the first, or [${name}] in the second, with at least a region; ` +
+          'AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name other files',
       },
     );
   }

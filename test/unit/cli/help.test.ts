@@ -9,12 +9,15 @@ import type { Command } from 'commander';
 import { splitArguments } from '../../../src/cli/arguments.ts';
 import { completionScript } from '../../../src/cli/completion.ts';
 import { buildProgram } from '../../../src/cli/tree.ts';
+import { withEnvironment } from '../../storage/suitetools.ts';
 import { cli, memoryContext } from './harness.ts';
 
 const LAUNCHER = fileURLToPath(new URL('../../../bin/graphkeep', import.meta.url));
 const folder = mkdtempSync(path.join(os.tmpdir(), 'graphkeep-help-'));
 after(() => rmSync(folder, { recursive: true }));
 
+const absent = path.join(folder, 'absent');
+const noProfiles = { AWS_CONFIG_FILE: absent, AWS_SHARED_CREDENTIALS_FILE: absent };
 const program = buildProgram(memoryContext(), { exitStatus: 0 });
 
 function paths(command: Command, words: string[] = []): string[][] {
@@ -62,7 +65,7 @@ describe('help', () => {
   }
 
   test('the examples of a command are accepted by its parser', async () => {
-    const known = /is not known where|does not exist/;
+    const known = /is not known where|does not exist|there is no profile/;
     for (const words of paths(program).filter((candidate) => candidate.length === 2)) {
       const { stdout } = await cli([...words, '--help']);
       const lines = stdout
@@ -72,7 +75,7 @@ describe('help', () => {
       for (const line of lines) {
         // Never the real folders of the machine that runs the tests.
         const elsewhere = line.replaceAll(/\/(backups|var|data)\b/g, `${folder}/absent$&`);
-        const run = await cli(splitArguments(elsewhere, 'an example'));
+        const run = await withEnvironment(noProfiles, () => cli(splitArguments(elsewhere, 'an example')));
         // A token needs no Neo4j.
         if (words.join(' ') !== 'server token') assert.match(run.stderr, known, line);
         assert.doesNotMatch(run.stderr, /unknown|refused|is missing/, line);

@@ -180,12 +180,9 @@ describe('where a profile is', () => {
       'OnSite',
     ];
     for (const name of names) {
-      for (const asked of [placeOf(context, name), placeOf(context, undefined, { profile: name })])
-        await assert.rejects(
-          asked,
-          failure('GK_CONFIG', /there is no profile .* of AWS, .*config nor in .*keys$/),
-          name,
-        );
+      const told = failure('GK_CONFIG', /there is no profile .* of AWS, .*config nor in .*keys$/);
+      await assert.rejects(placeOf(context, name), told, name);
+      await assert.rejects(placeOf(context, undefined, { profile: name }), told, name);
       await assert.rejects(placeOf(context, name), (error) =>
         String(error).includes(`no profile ${name} of`),
       );
