@@ -237,7 +237,7 @@ export class Session {
     return this.#member(number).hash.get();
   }
 
-  /** Whether the member can be read in one's own time: a tree or an index is to be read before it changes. @throws GK_USAGE */
+  /** Whether the member may be read slowly: a tree or an index is to be read before it changes. @throws GK_USAGE */
   mayWait(number: number): boolean {
     const { group } = this.#member(number);
     return group === undefined || this.#snapshot().groups[group]?.rebuildable !== true;

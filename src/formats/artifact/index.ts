@@ -149,7 +149,9 @@ export function parseIndex(json: string, indexOffset: number): ArtifactIndex {
   const index = parseJson(json) as ArtifactIndex;
   require(index !== null && typeof index === 'object', 'is no object');
   if (index.formatVersion !== INDEX_FORMAT_VERSION) {
-    throw new FormatError(`member index of version ${String(index.formatVersion)}; this graphkeep reads 1`);
+    throw new FormatError(
+      `member index of version ${JSON.stringify(index.formatVersion)}; this graphkeep reads 1`,
+    );
   }
   require(index.codec === 'zstd' || index.codec === 'none', 'names an unknown codec');
   require(Array.isArray(index.frames) && Array.isArray(index.members), 'lists no frames or members');

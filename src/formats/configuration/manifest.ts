@@ -81,7 +81,7 @@ export function parseManifest(bytes: Buffer): ConfigurationManifest {
   require(fields.format === CONFIGURATION_FORMAT, 'is of another format');
   if (fields.version !== CONFIGURATION_FORMAT_VERSION) {
     throw new FormatError(
-      `configuration of format version ${String(fields.version)}; this graphkeep reads 1`,
+      `configuration of format version ${JSON.stringify(fields.version)}; this graphkeep reads 1`,
     );
   }
   const members = list(fields.members, 'members').map(parseMember);

@@ -89,6 +89,11 @@ describe('member index', () => {
   const refused: [string, Change, RegExp?][] = [
     ['another version', field('formatVersion', 2), /version 2/],
     ['no version', field('formatVersion', undefined), /version/],
+    [
+      'a version that is no text',
+      field('formatVersion', { toString: false }),
+      /version \{"toString":false\}/,
+    ],
     ['another codec', field('codec', 'gzip'), /codec/],
     ['no frames', field('frames', undefined)],
     ['frames that are no list', field('frames', { length: 0 })],

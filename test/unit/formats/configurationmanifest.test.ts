@@ -134,6 +134,13 @@ describe('the manifest of a configuration', () => {
     /version 2/,
   );
   refused(
+    'a version that is no text',
+    (fields) => {
+      fields.version = { toString: false };
+    },
+    /version \{"toString":false\}/,
+  );
+  refused(
     'no time',
     (fields) => {
       fields.time = 'yesterday';
