@@ -161,8 +161,8 @@ export const RATE_CREDIT_MS_MAX = 1_000;
 /** Percent of all processors that a backup takes however much others want; and what holds nothing back. */
 export const CPU_SHARE_DEFAULT = 3;
 export const CPU_SHARE_ALL = 100;
-/** How often is looked at what others want of the processors; a few dozen ticks of Linux on two cores. */
-export const PROCESSOR_SAMPLE_MS = 250;
+/** How often is looked at what others want of the processors: some twenty ticks of Linux on two cores. */
+export const PROCESSOR_SAMPLE_MS = 100;
 /** Processor time saved up and owed at most: less than a frame takes, and a few of them. */
 export const PROCESSOR_CREDIT_MS = 5;
 export const PROCESSOR_DEBT_MS_MAX = 60;

@@ -10,7 +10,8 @@ export interface MachineTimes {
   readonly processors: number;
   /** Of programs at an ordinary priority, and of the system for everybody, in milliseconds since boot. */
   readonly ordinaryMs: number;
-  /** The same and idle time and programs of a low priority. */
+  readonly idleMs: number;
+  /** Both, and programs of a low priority. */
   readonly allMs: number;
 }
 
@@ -57,10 +58,12 @@ export function parseProcStat(text: string): MachineTimes {
   if (fields === undefined) throw new Error(`${PROC_STAT} has no line of all processors`);
   const [user, nice, system, idle, waiting, interrupt, softInterrupt] = fields as Ticks;
   const ordinary = user + system + interrupt + softInterrupt;
+  const toMs = (ticks: number): number => (ticks * 1000) / TICKS_PER_SECOND;
   return {
     processors: text.match(/^cpu\d/gm)?.length ?? 1,
-    ordinaryMs: (ordinary * 1000) / TICKS_PER_SECOND,
-    allMs: ((ordinary + nice + idle + waiting) * 1000) / TICKS_PER_SECOND,
+    ordinaryMs: toMs(ordinary),
+    idleMs: toMs(idle + waiting),
+    allMs: toMs(ordinary + nice + idle + waiting),
   };
 }
 

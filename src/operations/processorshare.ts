@@ -15,8 +15,18 @@ import { type MachineTimes, type OwnTimes, type ProcessorMeter, processorMeter }
 
 /** Others that use less than this leave enough for both. */
 const BUSY_SHARE = 0.5;
-/** Of the time that others leave idle: taking all of it would make them wait for each turn. */
-const TAKEN_OF_IDLE = 0.5;
+/** How much a new sample counts beside those before it: a single one is a few ticks. */
+const SMOOTHING = 1 / 4;
+/** Of the time that nobody else uses: taking all of it would make the others wait for each turn. */
+const TAKEN_OF_FREE = 1 / 3;
+
+/** Of all processors, 0 to 1. */
+interface Shares {
+  /** Used by others of an ordinary priority. */
+  readonly others: number;
+  /** Used by this process or by nobody. */
+  readonly free: number;
+}
 
 interface Sample {
   readonly atMs: number;
@@ -30,8 +40,8 @@ export class ProcessorShare {
   readonly #meter: ProcessorMeter | undefined;
   #onBusy: (() => void) | undefined;
   #sample: Sample | undefined;
-  /** Of all processors, 0 to 1. */
-  #others = 0;
+  /** Smoothed, once there is anything to be smoothed. */
+  #shares: Shares | undefined;
   /** Processors that may be used at a time; undefined: any number. */
   #allowed: number | undefined;
   /** Processor time that was allowed and not used, or used and not allowed; as of `#countedAtMs` and `#usedMs`. */
@@ -67,16 +77,16 @@ export class ProcessorShare {
     });
   }
 
-  /** What others want, as a moving average: a single sample of a few ticks says little. */
   #look(meter: ProcessorMeter): void {
     const last = this.#sample!;
     if (meter.nowMs() - last.atMs < PROCESSOR_SAMPLE_MS) return;
     const sample = takeSample(meter);
     this.#sample = sample;
-    this.#others = (this.#others + othersShare(last, sample)) / 2;
-    const isBusy = this.#others >= BUSY_SHARE;
+    const { others, free } = smooth(this.#shares, sharesBetween(last, sample));
+    this.#shares = { others, free };
+    const isBusy = others >= BUSY_SHARE;
     if (isBusy && this.#allowed === undefined) this.#begin(sample);
-    const share = Math.max(this.#least, (1 - this.#others) * TAKEN_OF_IDLE);
+    const share = Math.max(this.#least, free * TAKEN_OF_FREE);
     this.#allowed = isBusy ? share * sample.machine.processors : undefined;
   }
 
@@ -104,12 +114,25 @@ function takeSample(meter: ProcessorMeter): Sample {
   return { atMs: meter.nowMs(), own: meter.own(), machine: meter.machine() };
 }
 
-function othersShare(before: Sample, after: Sample): number {
+function sharesBetween(before: Sample, after: Sample): Shares {
   const allMs = after.machine.allMs - before.machine.allMs;
-  if (allMs <= 0) return 0;
+  if (allMs <= 0) return { others: 0, free: 1 };
   const ordinaryMs = after.machine.ordinaryMs - before.machine.ordinaryMs;
-  const share = (ordinaryMs - (after.own.systemMs - before.own.systemMs)) / allMs;
-  return Math.min(1, Math.max(0, share));
+  const idleMs = after.machine.idleMs - before.machine.idleMs;
+  const ownSystemMs = after.own.systemMs - before.own.systemMs;
+  const ownMs = usedMs(after.own) - usedMs(before.own);
+  return { others: share(ordinaryMs - ownSystemMs, allMs), free: share(idleMs + ownMs, allMs) };
+}
+
+/** The first sample counts at once: a backup of a small database is over soon. */
+function smooth(before: Shares | undefined, now: Shares): Shares {
+  if (before === undefined) return now;
+  const mixed = (old: number, young: number): number => old + (young - old) * SMOOTHING;
+  return { others: mixed(before.others, now.others), free: mixed(before.free, now.free) };
+}
+
+function share(partMs: number, allMs: number): number {
+  return Math.min(1, Math.max(0, partMs / allMs));
 }
 
 function usedMs({ userMs, systemMs }: OwnTimes): number {

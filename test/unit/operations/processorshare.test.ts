@@ -15,19 +15,22 @@ class Machine implements ProcessorMeter {
   #now = 0;
   #own = { userMs: 0, systemMs: 0 };
   #ordinaryMs = 0;
+  #idleMs = 0;
 
   constructor(processors: number) {
     this.#processors = processors;
   }
 
-  /** Of all processors, what others use while this process pauses. */
+  /** Of all processors: what others use, and what those of a low priority do. */
   others = 0;
+  low = 0;
 
   nowMs = (): number => this.#now;
   own = (): { userMs: number; systemMs: number } => ({ ...this.#own });
   machine = (): ReturnType<ProcessorMeter['machine']> => ({
     processors: this.#processors,
     ordinaryMs: this.#ordinaryMs,
+    idleMs: this.#idleMs,
     allMs: this.#now * this.#processors,
   });
 
@@ -40,7 +43,9 @@ class Machine implements ProcessorMeter {
   pass(timeMs: number, userMs = 0, systemMs = 0): void {
     this.#now += timeMs;
     this.#own = { userMs: this.#own.userMs + userMs, systemMs: this.#own.systemMs + systemMs };
-    this.#ordinaryMs += timeMs * this.#processors * this.others + systemMs;
+    const allMs = timeMs * this.#processors;
+    this.#ordinaryMs += allMs * this.others + systemMs;
+    this.#idleMs += Math.max(0, allMs * (1 - this.others - this.low) - userMs - systemMs);
   }
 }
 
@@ -88,12 +93,16 @@ describe('share of the processors', () => {
     }
   });
 
-  test('of what others leave idle it takes half', async () => {
-    const machine = new Machine(2);
-    const share = new ProcessorShare(3, { meter: machine });
-    await work(machine, share, 0.8);
-    const used = await work(machine, share, 0.8);
-    assert.ok(used > 0.2 * 0.8 && used < 0.2 * 1.2, String(used));
+  test('of what nobody else uses it takes a third', async () => {
+    for (const low of [0, 0.1]) {
+      const machine = new Machine(4);
+      machine.low = low;
+      const share = new ProcessorShare(1, { meter: machine });
+      await work(machine, share, 0.6);
+      const used = await work(machine, share, 0.6);
+      const allowed = ((0.4 - low) * 4) / 3;
+      assert.ok(used > allowed * 0.8 && used < allowed * 1.2, `${used} of ${allowed}`);
+    }
   });
 
   test('it is fast again when the others are done', async () => {
@@ -137,7 +146,7 @@ describe('use of the processors', () => {
   test('is read from the line of all of them', () => {
     const text =
       'cpu  100 20 30 400 50 6 7 800 9 0\ncpu0 50 10 15 200 25 3 4 400 4 0\ncpu1 50 10 15 200 25 3 3 400 5 0\nintr 1\n';
-    const expected = { processors: 2, ordinaryMs: 1430, allMs: 6130 };
+    const expected = { processors: 2, ordinaryMs: 1430, idleMs: 4500, allMs: 6130 };
     assert.deepEqual(parseProcStat(text), expected);
     assert.throws(() => parseProcStat('intr 1\n'), /no line of all processors/);
   });
