@@ -22,6 +22,7 @@ import {
 } from '../limits.ts';
 import type { Installation } from '../neo4j/installation.ts';
 import { type Address, formatAddress, isLoopback, parseAddress } from '../neo4j/values.ts';
+import type { ProcessorMeter } from '../operations/processormeter.ts';
 import { ProcessorShare } from '../operations/processorshare.ts';
 import { RateLimit } from '../operations/ratelimit.ts';
 import { guardPeers, peerOf, setServerMaterial } from '../remote/peer.ts';
@@ -51,6 +52,8 @@ export interface BackupServerOptions {
   readonly log: LogStream;
   /** How long a request, or a handshake, may take to arrive. */
   readonly requestArrivalMs?: number;
+  /** What the processors are used for; those of this machine when absent. */
+  readonly processorMeter?: ProcessorMeter;
 }
 
 export class BackupServer {
@@ -91,7 +94,7 @@ export class BackupServer {
       sessions: this.#sessions,
       metrics: this.#metrics,
       rate: new RateLimit(settings.rateBytesPerSecond, undefined),
-      processorShare: new ProcessorShare(settings.cpuSharePercent),
+      processorShare: parts.processorShare,
       stagingDirectory: settings.stagingDirectory ?? tmpdir(),
       sessionTimeoutMs: settings.sessionTimeoutMs,
       principalOf: (request) => this.#principalOf(request),
@@ -120,7 +123,9 @@ export class BackupServer {
       otherwise: (event) => logger.info(event, 'audit'),
       onError: report,
     });
-    const server = new BackupServer({ settings, installation, app, audit, access, tls });
+    const { processorMeter: meter } = options;
+    const processorShare = new ProcessorShare(settings.cpuSharePercent, meter === undefined ? {} : { meter });
+    const server = new BackupServer({ settings, installation, app, audit, access, tls, processorShare });
     try {
       await server.#listen(installation, log);
     } catch (error) {
@@ -287,6 +292,7 @@ interface Parts {
   readonly audit: Audit;
   readonly access: Reloaded<AccessList>;
   readonly tls: TlsWatch | undefined;
+  readonly processorShare: ProcessorShare;
 }
 
 async function startAccess(

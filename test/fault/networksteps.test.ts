@@ -101,6 +101,22 @@ noticeEach([
     pattern: 'changes while it is sent',
   },
   {
+    step: 'network: a tree is not held up beside busy processors',
+    file: 'src/server/session.ts',
+    from: '?.rebuildable !== true',
+    to: '?.rebuildable !== undefined',
+    guard: SESSIONS,
+    pattern: 'at once beside busy processors',
+  },
+  {
+    step: 'network: record stores wait for busy processors',
+    file: 'src/server/app.ts',
+    from: 'if (session.mayWait(member)) await',
+    to: 'if (!session.mayWait(member)) await',
+    guard: SESSIONS,
+    pattern: 'at once beside busy processors',
+  },
+  {
     step: 'network: a tree is confirmed',
     file: 'src/remote/remotegroups.ts',
     from: 'confirm: () => isConfirmed(session, number)',

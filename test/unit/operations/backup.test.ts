@@ -12,11 +12,13 @@ import { formatTime } from '../../../src/operations/artifactfile.ts';
 import { backupDatabase } from '../../../src/operations/backup.ts';
 import { readDatabaseInfo } from '../../../src/operations/info.ts';
 import { inspectArtifacts } from '../../../src/operations/inspect.ts';
+import { ProcessorShare } from '../../../src/operations/processorshare.ts';
 import type { BackupOptions, ProgressListener } from '../../../src/operations/types.ts';
 import { validateArtifact } from '../../../src/operations/validate.ts';
 import { makeDatabase } from '../../fixtures/database.ts';
 import { CHECKPOINT_FIXTURE, LINES, LOG_FIXTURE, storeIdOf } from '../../fixtures/lines.ts';
 import { checkpointAfter, splitLog } from '../../fixtures/logs.ts';
+import { busyMachine } from '../../fixtures/machine.ts';
 import {
   failure,
   filesBelow,
@@ -213,6 +215,17 @@ test('a rate is kept', async (context) => {
   const leastMs = (result.memberBytes / (800 * KIB)) * 1000;
   // The last member is paid for and not waited for.
   assert.ok(performance.now() - startedMs > leastMs * 0.7, `faster than ${Math.round(leastMs)} ms`);
+});
+
+test('beside busy processors it waits for its turn, told once, and is right', async (context) => {
+  const { source, target } = makeSetting(context, '5.26', 3 * MIB);
+  const machine = busyMachine();
+  let notices = 0;
+  const processorShare = new ProcessorShare(3, { meter: machine, onBusy: () => notices++ });
+  const { artifactPath, memberCount } = await backupDatabase(source, optionsFor(target, { processorShare }));
+  assert.ok(machine.pauses >= memberCount / 2, `${machine.pauses} pauses`);
+  assert.equal(notices, 1);
+  assert.deepEqual((await validateArtifact(artifactPath)).problems, []);
 });
 
 describe('a backup that fails publishes nothing and leaves nothing', () => {

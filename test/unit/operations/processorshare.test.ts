@@ -1,53 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { PROCESSOR_DEBT_MS_MAX, PROCESSOR_SAMPLE_MS, PROCESSOR_WAIT_MS_MAX } from '../../../src/limits.ts';
-import {
-  type ProcessorMeter,
-  parseProcStat,
-  processorMeter,
-} from '../../../src/operations/processormeter.ts';
+import { parseProcStat, processorMeter } from '../../../src/operations/processormeter.ts';
+
 import { ProcessorShare } from '../../../src/operations/processorshare.ts';
+import { Machine } from '../../fixtures/machine.ts';
 import { failure } from '../../fixtures/workspace.ts';
-
-/** A machine whose time is told, not taken. */
-class Machine implements ProcessorMeter {
-  readonly #processors: number;
-  #now = 0;
-  #own = { userMs: 0, systemMs: 0 };
-  #ordinaryMs = 0;
-  #idleMs = 0;
-
-  constructor(processors: number) {
-    this.#processors = processors;
-  }
-
-  /** Of all processors: what others use, and what those of a low priority do. */
-  others = 0;
-  low = 0;
-
-  nowMs = (): number => this.#now;
-  own = (): { userMs: number; systemMs: number } => ({ ...this.#own });
-  machine = (): ReturnType<ProcessorMeter['machine']> => ({
-    processors: this.#processors,
-    ordinaryMs: this.#ordinaryMs,
-    idleMs: this.#idleMs,
-    allMs: this.#now * this.#processors,
-  });
-
-  pause = async (timeMs: number, signal: AbortSignal | undefined): Promise<void> => {
-    signal?.throwIfAborted();
-    this.pass(timeMs);
-  };
-
-  /** @param userMs used by this process meanwhile, and @param systemMs by the system for it */
-  pass(timeMs: number, userMs = 0, systemMs = 0): void {
-    this.#now += timeMs;
-    this.#own = { userMs: this.#own.userMs + userMs, systemMs: this.#own.systemMs + systemMs };
-    const allMs = timeMs * this.#processors;
-    this.#ordinaryMs += allMs * this.others + systemMs;
-    this.#idleMs += Math.max(0, allMs * (1 - this.others - this.low) - userMs - systemMs);
-  }
-}
 
 /** Works in pieces beside others for a while. @returns processors used */
 async function work(machine: Machine, share: ProcessorShare, others: number, pieceMs = 5): Promise<number> {

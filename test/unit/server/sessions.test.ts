@@ -16,6 +16,7 @@ import type { ServerSettings } from '../../../src/server/settings.ts';
 import { makeKey, useKeys } from '../../fixtures/age.ts';
 import { ChainScene, membersOf } from '../../fixtures/chains.ts';
 import { put } from '../../fixtures/database.ts';
+import { busyMachine } from '../../fixtures/machine.ts';
 import { ask, backupOver, connectTo, Relay, serve, until } from '../../fixtures/network.ts';
 import { noise } from '../../fixtures/random.ts';
 import { failure, openFilesBelow } from '../../fixtures/workspace.ts';
@@ -39,9 +40,13 @@ class Host {
     this.source = join(scene.root, 'source');
   }
 
-  static async start(context: TestContext, settings: Partial<ServerSettings> = {}): Promise<Host> {
+  static async start(
+    context: TestContext,
+    settings: Partial<ServerSettings> = {},
+    parts: Parameters<typeof serve>[3] = {},
+  ): Promise<Host> {
     const scene = new ChainScene(context, '5.26');
-    return new Host(scene, await serve(context, join(scene.root, 'source'), settings));
+    return new Host(scene, await serve(context, join(scene.root, 'source'), settings, parts));
   }
 
   async post(path: string, body: object, token?: string): Promise<Answer> {
@@ -252,6 +257,31 @@ describe('what must be from one moment', () => {
     assert.equal(tree.equals(versions.at(-1)!), true, 'it is from one moment');
     assert.equal(versions.length, 2);
     assert.deepEqual(host.openFiles(), []);
+  });
+
+  test('is read at once beside busy processors; what the log repairs waits for them', async (context) => {
+    const processorMeter = busyMachine();
+    const host = await Host.start(context, { cpuSharePercent: 3 }, { processorMeter });
+    const opened = await host.open('a');
+    const session = `/v1/sessions/${String(opened.answer.session)}`;
+    const groups = opened.answer.groups as { path: string }[];
+    const pausesFor = async (path: string, step: number): Promise<number> => {
+      const group = groups.findIndex((one) => one.path === path);
+      const answer = await host.post(`${session}/groups/${group}/open`, { step, staged: false });
+      const url = memberUrl(host.server.address, session, membersIn(answer)[0]!.number);
+      const before = processorMeter.pauses;
+      for (const [request, status] of [
+        [new Request(url, { headers: { range: 'bytes=0-9' } }), 206],
+        [new Request(`${url}/frames/0?level=1`), 200],
+      ] as const) {
+        const response = await fetch(request);
+        assert.equal(response.status, status);
+        await response.arrayBuffer();
+      }
+      return processorMeter.pauses - before;
+    };
+    assert.equal(await pausesFor('neostore.nodestore.db', 1), 2);
+    assert.equal(await pausesFor(TREE, 2), 0);
   });
 
   test('and is to be encrypted is copied aside before the first try', async (context) => {
