@@ -17,13 +17,15 @@ export class ObjectPublication {
   #first: Buffer | undefined;
   /** The part that is being filled. */
   #part: Buffer;
+  /** Of parts that were sent. New ones would be memory as well, until the collector comes by: far more than what is needed. */
+  readonly #spare: Buffer[] = [];
   #partNumber = 1;
   #partFilled = 0;
   #bytes = 0;
   /** Known when all of them are in the store. */
   #partCount: number | undefined;
   /** What a rewind goes back to: everything before it in its part. */
-  #held: { readonly bytes: number; readonly partNumber: number; readonly part: Buffer } | undefined;
+  #held: { readonly bytes: number; readonly partNumber: number; readonly prefix: Buffer } | undefined;
 
   private constructor(store: ObjectStore, key: string, upload: Upload, options: UploadOptions) {
     this.#key = key;
@@ -54,9 +56,9 @@ export class ObjectPublication {
 
   /** From now on `truncate` can come back to here. What was held before is held no more. */
   hold(): void {
-    // Without a copy: what a part holds is only ever added to.
-    const part = this.#part.subarray(0, this.#partFilled);
-    this.#held = { bytes: this.#bytes, partNumber: this.#partNumber, part };
+    // A copy, since the buffer of a part that was sent is used again.
+    const prefix = Buffer.from(this.#part.subarray(0, this.#partFilled));
+    this.#held = { bytes: this.#bytes, partNumber: this.#partNumber, prefix };
   }
 
   /** Only bytes of the first part: the head of an artifact. */
@@ -75,13 +77,15 @@ export class ObjectPublication {
       throw new GraphkeepError('GK_INTERNAL', `${this.partialPath} cannot go back to ${bytes}`);
     // A part that is sent again must not meet its former self under way.
     await this.#settle(0);
-    if (held.partNumber === 1) this.#first = undefined;
-    if (held.partNumber !== this.#partNumber) {
-      this.#part = Buffer.allocUnsafe(this.#part.length);
-      held.part.copy(this.#part);
+    if (held.partNumber === 1 && this.#first !== undefined) {
+      // It may have been filled beyond the place that is held.
+      this.#spare.push(this.#part);
+      this.#part = this.#first;
+      this.#first = undefined;
     }
+    held.prefix.copy(this.#part);
     this.#partNumber = held.partNumber;
-    this.#partFilled = held.part.length;
+    this.#partFilled = held.prefix.length;
     this.#bytes = bytes;
   }
 
@@ -124,21 +128,27 @@ export class ObjectPublication {
   }
 
   async #endPart(): Promise<void> {
+    const { length } = this.#part;
     if (this.#partNumber === 1) this.#first = this.#part;
     else this.#send(this.#partNumber, this.#part);
-    this.#part = Buffer.allocUnsafe(this.#part.length);
+    await this.#settle(partsAtOnce(length) - 1);
+    this.#part = this.#spare.pop() ?? Buffer.allocUnsafe(length);
     this.#partNumber += 1;
     this.#partFilled = 0;
-    await this.#settle(partsAtOnce(this.#part.length) - 1);
   }
 
   #send(number: number, bytes: Buffer): void {
     const { signal } = this.#options;
     const sent = this.#requireUpload()
       .putPart(number, bytes, signal)
-      .catch((error: unknown) => {
-        this.#failure ??= error;
-      })
+      .then(
+        () => {
+          if (bytes.length === this.#part.length) this.#spare.push(bytes);
+        },
+        (error: unknown) => {
+          this.#failure ??= error;
+        },
+      )
       .finally(() => this.#inFlight.delete(number));
     this.#inFlight.set(number, sent);
   }
