@@ -122,7 +122,8 @@ async function writeFolded(chosen: ChosenChain, options: AggregateOptions): Prom
     const expectedBytes = (full.memberBytes ?? 0) + assembledBytes(chosen.pieces);
     const onBytes = byteProgress(options.listener, 'aggregating', expectedBytes);
     const form = { ...options, compress: index.codec === 'zstd', targetDirectory: dirname(full.path) };
-    return await ArtifactFile.create({ ...form, database: full.database, onBytes }, async (file) => {
+    const target = { ...form, database: full.database, bytesExpected: expectedBytes, onBytes };
+    return await ArtifactFile.create(target, async (file) => {
       const timeSeconds = timeSecondsOf(chosen);
       const descriptor = {
         ...source.descriptor,
