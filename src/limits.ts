@@ -209,12 +209,32 @@ export const OBJECT_LIST_PAGE = 1000;
 export const OBJECT_PUT_BYTES_MAX = 64 * MIB;
 /** The first part is kept to the end and holds the head of an artifact, with a script of users of up to 8 MiB. */
 export const OBJECT_PART_BYTES_DEFAULT = 9 * MIB;
-export const OBJECT_PART_BYTES_MAX = 512 * MIB;
+/** Parts of one object that are sent at once; each is held in memory. */
+export const OBJECT_PARTS_IN_FLIGHT_MAX = 4;
+/** Beside those under way: the first one, the one that is filled, and what a rewind goes back to. */
+export const OBJECT_PARTS_KEPT_MAX = 3;
+/** What all parts of an upload may take together: with 240 MiB of a whole backup, measured, there is not much more. */
+export const OBJECT_PARTS_MEMORY_BYTES = 64 * MIB;
+/** Parts of this size go one by one; larger ones would not keep within that memory. */
+export const OBJECT_PART_BYTES_MAX =
+  Math.floor(OBJECT_PARTS_MEMORY_BYTES / (OBJECT_PARTS_KEPT_MAX + 1) / MIB) * MIB;
 export const S3_PARTS_MAX = 10_000;
+/**
+ * What needs more parts goes up in sections, which the store then copies into the object as parts of that. A section is
+ * copied by one request: not so large that a store which says nothing meanwhile is taken for dead, and at most what S3 allows.
+ */
+export const S3_SECTION_BYTES_MIN = GIB;
+export const S3_SECTION_BYTES_MAX = 5 * GIB;
+/** Sections that are copied at once. It costs no memory here. */
+export const S3_SECTIONS_AT_ONCE = 8;
 export const AZURE_BLOCKS_MAX = 50_000;
+/** Blocks grow beyond what keeps within the memory: Azure has nothing better for an object that is so large. */
+export const AZURE_BLOCK_BYTES_MAX = 512 * MIB;
 /** Google puts this many objects together at once; more are put together in steps. */
 export const GOOGLE_COMPOSE_MAX = 32;
-export const GOOGLE_PARTS_MAX = 10_000;
+export const GOOGLE_OBJECT_BYTES_MAX = 5 * 1024 * GIB;
+/** Parts that are put together, or removed, at once. */
+export const GOOGLE_PARTS_AT_ONCE = 16;
 /** An answer that is not an object: a page of a list. */
 export const GOOGLE_ANSWER_BYTES_MAX = 32 * MIB;
 /** The header of an encrypted artifact: some 200 bytes for each key that opens it, 1.7 KB for a post-quantum one. */
@@ -233,10 +253,6 @@ export const CUSTOMER_KEY_FILE_BYTES_MAX = KIB;
 export const AZURE_ACCOUNT_FILE_BYTES_MAX = 64 * KIB;
 /** What an error repeats of the words of a store. */
 export const STORE_WORDS_SHOWN_MAX = 200;
-/** Parts of one object that are sent at once; each is held in memory. */
-export const OBJECT_PARTS_IN_FLIGHT_MAX = 4;
-/** What all parts of an upload may take together; only parts that are larger than a quarter of it take more. */
-export const OBJECT_PARTS_MEMORY_BYTES = 136 * MIB;
 /** A lease in an object store that was not written for this long is of a process that died; how often it is written. */
 export const OBJECT_LEASE_LIFE_MS = 5 * 60_000;
 export const OBJECT_LEASE_RENEWALS = 5;

@@ -12,7 +12,8 @@ import { makeHome } from '../fixtures/installations.ts';
 import { failure, makeFolder, temporaryFolder } from '../fixtures/workspace.ts';
 import { type CliRun, cli } from '../unit/cli/harness.ts';
 import { startKeyKeeper } from './keykeeper.ts';
-import { all, withEnvironment } from './suitetools.ts';
+import { HUGE, sendHuge } from './suitehuge.ts';
+import { all, readAll, withEnvironment } from './suitetools.ts';
 import { startVersity } from './versity.ts';
 
 const ABSENT = { ifAbsent: true } as const;
@@ -76,6 +77,20 @@ describe('a key of one’s own in S3', async () => {
     }
     for (const secret of [key.toString('base64'), key.toString('hex'), key.toString('latin1')])
       assert.ok(!output.join('\n').includes(secret));
+  });
+
+  test('a huge object is put together with it', async () => {
+    const customerKey = randomBytes(32);
+    const s3 = { ...direct, endpoint: keeper.proxy.url, customerKey };
+    const store = await openObjectStore('s3://backups/huge-customer', { s3, uploads: HUGE });
+    const { upload, whole } = await sendHuge(store, 'x');
+    assert.equal(await upload.complete(7, ABSENT), true);
+    const used = [...keeper.written].filter(([path]) => path.startsWith('/backups/huge-customer/'));
+    assert.equal(used.length, 6, 'the whole, its four sections, and what a copy is tried with');
+    for (const [path, key] of used) assert.equal(key, customerKey.toString('base64'), path);
+    assert.ok((await readAll(store, 'x')).equals(whole));
+    assert.deepEqual(await all(store.listUploads('')), []);
+    store.close();
   });
 
   test('a store that does not know it is refused before anything is left in the clear', async () => {

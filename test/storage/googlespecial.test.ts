@@ -3,15 +3,29 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { openObjectStore } from '../../src/storage/objects/open.ts';
+import { inParallel } from '../../src/storage/objects/parallel.ts';
+import { noise } from '../fixtures/random.ts';
 import { failure } from '../fixtures/workspace.ts';
 import { startFakeGcs } from './fakegcs.ts';
-import { describeWith } from './suitetools.ts';
+import { all, describeWith, keysOf, open, readAll } from './suitetools.ts';
 import { POD_TOKEN } from './tokens.ts';
 
 const OVER = { ifAbsent: false } as const;
 
 describeWith('Google only', startFakeGcs, (running) => {
   const { proxy, tokens } = running;
+
+  test('more parts than two steps put together, and more than one page of a list shows to be removed', async () => {
+    using opened = await open(running, { ...running.direct, uploads: { partBytesMin: 1024 } });
+    const { store } = opened;
+    const upload = await store.beginUpload('many', {});
+    const numbers = Array.from({ length: 32 * 32 + 2 }, (_, index) => index + 1);
+    await inParallel(numbers, 16, (number) => upload.putPart(number, noise(1024, number)));
+    assert.equal(await upload.complete(numbers.length, { ifAbsent: true }), true);
+    const whole = Buffer.concat(numbers.map((number) => noise(1024, number)));
+    assert.ok((await readAll(store, 'many')).equals(whole));
+    assert.deepEqual([...(await keysOf(store)), ...(await all(store.listUploads('')))], ['many']);
+  });
 
   test('how the whole is to be kept is said when it is put together; parts carry no lock', async () => {
     proxy.heal();

@@ -27,6 +27,9 @@ export async function startKeyKeeper(target: string): Promise<KeyKeeper> {
     if (request.method === 'PUT' || request.method === 'POST') {
       const isBegun = written.get(path) ?? given;
       if (isBegun !== given) return refusal;
+      // The object that is copied has to be opened as well.
+      const source = request.headers['x-amz-copy-source'];
+      if (source !== undefined && written.get(`/${String(source)}`) !== copyKeyOf(request)) return refusal;
       if (given !== '') written.set(path, given);
       return undefined;
     }
@@ -45,4 +48,8 @@ const refusal = {
 
 function keyOf({ headers }: SeenRequest): string {
   return String(headers[`${PREFIX}key`] ?? '');
+}
+
+function copyKeyOf({ headers }: SeenRequest): string {
+  return String(headers['x-amz-copy-source-server-side-encryption-customer-key'] ?? '');
 }

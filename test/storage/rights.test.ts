@@ -23,6 +23,7 @@ import { ChainScene } from '../fixtures/chains.ts';
 import { failure, makeFolder } from '../fixtures/workspace.ts';
 import { ensureGoTool, VERSITYGW } from './gotools.ts';
 import { startServer } from './servers.ts';
+import { HUGE, sendHuge } from './suitehuge.ts';
 import { all } from './suitetools.ts';
 import { ACCESS_KEY, SECRET_KEY } from './versity.ts';
 
@@ -67,6 +68,7 @@ const KEEPER: Statement[] = [
 ];
 
 interface Guarded {
+  readonly asUser: StoreSettings;
   /** From now on everything of the tests is done by a user with exactly these rights. */
   actAs(statements: readonly Statement[]): Promise<void>;
   /** What is in the folder, as the owner of the bucket sees it; uploads that were not completed as well. */
@@ -108,6 +110,7 @@ async function startGuarded(): Promise<Guarded | { skip: string }> {
       ...(await all(owner.listUploads(''))).map(({ key }) => `upload of ${key}`),
     ]);
   return {
+    asUser,
     keys,
     async actAs(statements) {
       const Statement = statements.map((statement) => ({ ...statement, Principal: { AWS: ['tester'] } }));
@@ -229,6 +232,26 @@ describe('rights in S3', async () => {
     await interruptBackup(await takeBackups(context));
     await closeStores();
     assert.ok((await guarded.keys()).some((key) => key.startsWith('upload of ')));
+  });
+
+  /** What a huge backup does at its end. */
+  const putTogether = async (): Promise<void> => {
+    const huge: StoreSettings = { ...guarded.asUser, patienceMs: 1000, uploads: HUGE };
+    const store = await openObjectStore(TARGET, huge);
+    const { upload } = await sendHuge(store, 'huge.backup');
+    assert.equal(await upload.complete(7, { ifAbsent: true }), true);
+    store.close();
+  };
+
+  test('a huge object is put together with these rights, and without one more its sections stay', async () => {
+    await guarded.actAs(WRITER);
+    await putTogether();
+    assert.deepEqual(await guarded.keys(), ['huge.backup']);
+    await guarded.clear();
+    await guarded.actAs(without(WRITER, 's3:DeleteObject'));
+    await putTogether();
+    const [whole, ...sections] = await guarded.keys();
+    assert.deepEqual([whole, ...sections], ['huge.backup', 'upload of huge.backup']);
   });
 
   test('the policy of the document is the one that is tried', () => {

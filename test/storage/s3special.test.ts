@@ -17,6 +17,8 @@ import type { S3Settings } from '../../src/storage/objects/settings.ts';
 import type { ObjectAttributes } from '../../src/storage/objects/store.ts';
 import { makeCertificates } from '../fixtures/certificates.ts';
 import { failure, temporaryFolder } from '../fixtures/workspace.ts';
+import { HUGE, isCopy, sendHuge } from './suitehuge.ts';
+import { all, keysOf, readAll } from './suitetools.ts';
 import { ACCESS_KEY, SECRET_KEY, SLOW_DOWN, startVersity } from './versity.ts';
 
 const OVER = { ifAbsent: false } as const;
@@ -116,6 +118,81 @@ describe('S3 only', async () => {
       assert.equal((await client.send(new HeadObjectCommand(target))).ContentType, 'application/x-test');
     }
     store.close();
+  });
+
+  test('attributes of a huge object are its own, and not those of what it is put together of', async () => {
+    proxy.heal();
+    const options = { s3: { ...s3, endpoint: proxy.url }, patienceMs: 1000, uploads: HUGE };
+    const store = await openObjectStore('s3://locked/huge folder', options);
+    const until = new Date(Date.now() + 3_600_000);
+    const attributes: ObjectAttributes = {
+      contentType: 'application/x-test',
+      storageClass: 'STANDARD',
+      tags: { graph: 'a b' },
+      lock: { mode: 'governance', until },
+      legalHold: true,
+    };
+    const { upload, whole } = await sendHuge(store, 'ü', attributes);
+    assert.equal(await upload.complete(7, { ifAbsent: true }), true);
+    const target = { Bucket: 'locked', Key: 'huge folder/ü' };
+    assert.equal((await client.send(new GetObjectRetentionCommand(target))).Retention?.Mode, 'GOVERNANCE');
+    assert.equal((await client.send(new GetObjectLegalHoldCommand(target))).LegalHold?.Status, 'ON');
+    const { TagSet } = await client.send(new GetObjectTaggingCommand(target));
+    assert.deepEqual(TagSet, [{ Key: 'graph', Value: 'a b' }]);
+    const { ContentType, ContentLength } = await client.send(new HeadObjectCommand(target));
+    assert.deepEqual([ContentType, ContentLength], ['application/x-test', whole.length]);
+    const begun = proxy.seen.filter(({ method, path }) => method === 'POST' && path.includes('?uploads'));
+    const [ofWhole, ...ofSections] = begun.map(({ headers }) =>
+      Object.keys(headers).filter((name) => /tagging|object-lock|storage-class/.test(name)),
+    );
+    assert.equal(ofWhole?.length, 5, String(ofWhole));
+    assert.deepEqual(ofSections, [[], [], [], []]);
+    const copies = proxy.seen.filter(({ headers }) => headers['x-amz-copy-source'] !== undefined);
+    assert.equal(copies.length, 5, 'the one that is tried first, and four sections');
+    for (const { headers } of copies) assert.ok(headers['x-amz-copy-source-if-match']);
+    // Every version of the sections is hidden, and none is locked.
+    assert.deepEqual(await keysOf(store), ['ü']);
+    assert.deepEqual(await all(store.listUploads('')), []);
+    store.close();
+  });
+
+  test('a store that cannot copy is refused before anything is sent; one that only wants no checksums is not', async () => {
+    proxy.heal();
+    const options = { s3: { ...s3, endpoint: proxy.url }, patienceMs: 1000, uploads: HUGE };
+    const store = await openObjectStore('s3://backups/cannot', options);
+    const unknown = {
+      kind: 'answer',
+      status: 501,
+      body: '<Error><Code>NotImplemented</Code></Error>',
+    } as const;
+    proxy.break(2, unknown, isCopy);
+    await assert.rejects(sendHuge(store, 'x'), failure('GK_UNSUPPORTED', /could not copy/));
+    assert.ok(!proxy.seen.some(({ path }) => path.includes('partNumber=2')));
+    assert.deepEqual([...(await keysOf(store)), ...(await all(store.listUploads('')))], []);
+    proxy.heal();
+    proxy.break(1, unknown, isCopy);
+    const { upload, whole } = await sendHuge(store, 'x');
+    const begun = proxy.seen.filter(({ path }) => /\/x\?uploads/.test(path)).slice(0, 2);
+    const algorithms = begun.map(({ headers }) => headers['x-amz-checksum-algorithm']);
+    assert.deepEqual(algorithms, ['CRC32', undefined]);
+    assert.equal(await upload.complete(7, { ifAbsent: true }), true);
+    assert.ok((await readAll(store, 'x')).equals(whole));
+    store.close();
+  });
+
+  test('a store that copied other bytes than were sent is noticed before anything is published', async () => {
+    proxy.heal();
+    const options = { s3: { ...s3, endpoint: proxy.url }, patienceMs: 1000, uploads: HUGE };
+    const store = await openObjectStore('s3://backups/miscopied', options);
+    const { upload } = await sendHuge(store, 'x', {});
+    const body =
+      '<CopyPartResult><ETag>"00112233445566778899aabbccddeeff"</ETag><ChecksumCRC32>AAAAAA==</ChecksumCRC32></CopyPartResult>';
+    proxy.break(1, { kind: 'answer', status: 200, body }, isCopy);
+    await assert.rejects(upload.complete(7, { ifAbsent: true }), failure('GK_IO', /copied other bytes/));
+    await upload.abort();
+    assert.deepEqual([...(await keysOf(store)), ...(await all(store.listUploads('')))], []);
+    store.close();
+    proxy.heal();
   });
 
   test('encryption and storage class are asked for with every write that begins an object', async () => {

@@ -7,6 +7,7 @@ import { probeIfAbsent } from '../../src/storage/objects/probe.ts';
 import { failure } from '../fixtures/workspace.ts';
 import type { RunningStore } from './servers.ts';
 import { faults, wrongSettings } from './suitefaults.ts';
+import { hugeObjects } from './suitehuge.ts';
 import { ABSENT, all, describeWith, keysOf, OVER, open, partOf, readAll } from './suitetools.ts';
 
 const MANY_KEYS = 1050;
@@ -21,6 +22,7 @@ export function objectStoreSuite(name: string, start: () => Promise<RunningStore
     listings(running);
     uploads(running);
     leftovers(running);
+    hugeObjects(running);
     wrongSettings(running);
     faults(running);
   });

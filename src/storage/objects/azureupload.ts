@@ -2,39 +2,33 @@
  * An upload to Azure: blocks with names of their own, and a list that says which of them are the object. A part that is
  * sent again is another block, so that nothing that arrives late can take its place.
  */
-import { randomBytes } from 'node:crypto';
-import { AZURE_BLOCKS_MAX } from '../../limits.ts';
+import { AZURE_BLOCK_BYTES_MAX, AZURE_BLOCKS_MAX } from '../../limits.ts';
 import { type AzureStore, md5 } from './azure.ts';
 import { azureAttributes, encryptionScope } from './azureclient.ts';
 import { notAStore } from './failures.ts';
 import { Flights } from './flights.ts';
-import { choosePartBytes, PartTable } from './parts.ts';
+import { choosePartBytes, type PartLimits, PartTable } from './parts.ts';
 import { abortable, checkWhole } from './requests.ts';
 import { type Upload, type UploadOptions, WRITE_MARK } from './store.ts';
+import { digits, newUploadId, startOfUpload } from './uploadsfolder.ts';
 
-/** All names of blocks of one blob must have the same length, also those of uploads that were killed long ago. */
-const ID = /^gk([0-9a-f]{12})[0-9a-f]{12}$/;
-const TIME_DIGITS = 12;
-const UNIQUE_BYTES = 6;
-const NUMBER_DIGITS = 6;
+export const AZURE_LIMITS: PartLimits = { partsMax: AZURE_BLOCKS_MAX, partBytesMax: AZURE_BLOCK_BYTES_MAX };
 
 export async function beginAzureUpload(
   store: AzureStore,
   key: string,
   options: UploadOptions,
 ): Promise<Upload> {
-  const time = Date.now().toString(16).padStart(TIME_DIGITS, '0');
-  const id = `gk${time}${randomBytes(UNIQUE_BYTES).toString('hex')}`;
   store.blob(key); // a key that cannot be is told now
   azureAttributes(options, {});
-  return new AzureUpload(store, key, id, options);
+  return new AzureUpload(store, key, newUploadId(), options);
 }
 
 /** The upload that a block belongs to, unless it is not one of ours. */
 export function uploadOfBlock(name: string): { id: string; started: Date } | undefined {
   const [id = ''] = Buffer.from(name, 'base64').toString('latin1').split('-');
-  const time = ID.exec(id)?.[1];
-  return time === undefined ? undefined : { id, started: new Date(Number.parseInt(time, 16)) };
+  const started = startOfUpload(id);
+  return started === undefined ? undefined : { id, started };
 }
 
 class AzureUpload implements Upload {
@@ -43,13 +37,13 @@ class AzureUpload implements Upload {
   readonly #store: AzureStore;
   readonly #key: string;
   readonly #options: UploadOptions;
-  readonly #parts: PartTable<string>;
+  readonly #parts: PartTable;
   readonly #flights = new Flights();
   #blocks = 0;
 
   constructor(store: AzureStore, key: string, id: string, options: UploadOptions) {
     this.id = id;
-    this.partBytes = choosePartBytes(options.bytesExpected, AZURE_BLOCKS_MAX);
+    this.partBytes = choosePartBytes(options.bytesExpected, AZURE_LIMITS);
     this.#store = store;
     this.#key = key;
     this.#options = options;
@@ -80,17 +74,17 @@ class AzureUpload implements Upload {
     });
   }
 
+  /** All names of blocks of one blob must have the same length, also those of uploads that were killed long ago. */
   #blockName(number: number, block: number): string {
-    const digits = [number, block].map((value) => String(value).padStart(NUMBER_DIGITS, '0'));
-    return Buffer.from([this.id, ...digits].join('-')).toString('base64');
+    return Buffer.from([this.id, digits(number), digits(block)].join('-')).toString('base64');
   }
 
   async complete(
     partCount: number,
     { ifAbsent, signal }: { readonly ifAbsent: boolean; readonly signal?: AbortSignal },
   ): Promise<boolean> {
-    const { receipts, bytes } = this.#parts.inOrder(partCount);
-    const blocks = receipts.filter((name) => name !== '');
+    const bytes = this.#parts.bytesOf(partCount);
+    const blocks = this.#parts.receipts(1, partCount + 1).filter((name) => name !== '');
     const request = {
       ...azureAttributes(this.#options, { [WRITE_MARK]: this.id }),
       ...this.#store.condition({ ifAbsent }),

@@ -3,7 +3,7 @@
  * that our lists never show, and are put together at the end: the parts stay what they were, the whole appears at once.
  */
 import { randomBytes } from 'node:crypto';
-import { OBJECT_LIST_PAGE } from '../../limits.ts';
+import { GOOGLE_PARTS_AT_ONCE, OBJECT_LIST_PAGE, OBJECT_PART_BYTES_DEFAULT } from '../../limits.ts';
 import { fullKey, type StoreAddress } from './address.ts';
 import type { Doing } from './failures.ts';
 import {
@@ -17,8 +17,9 @@ import {
   multipartBody,
 } from './googleclient.ts';
 import { googleAnswerOf, tellGoogle } from './googlefailures.ts';
-import { beginGoogleUpload, partOfName, UPLOADS_FOLDER } from './googleupload.ts';
+import { beginGoogleUpload } from './googleupload.ts';
 import { keyBelow, Pages } from './listing.ts';
+import { inParallel } from './parallel.ts';
 import { Persistence, type Tell } from './persistence.ts';
 import { beginsAt, checkPut, reading } from './requests.ts';
 import type { StoreSettings } from './settings.ts';
@@ -33,9 +34,9 @@ import {
   type UploadOptions,
   WRITE_MARK,
 } from './store.ts';
+import { folderOfUpload, UPLOADS_FOLDER, uploadOfPiece } from './uploadsfolder.ts';
 
 const MARK_BYTES = 16;
-const REMOVALS_AT_ONCE = 8;
 const FIELDS = 'name,size,updated,generation,metadata';
 
 /** @throws GK_CONFIG, … ; nothing is asked of the store yet */
@@ -50,6 +51,7 @@ interface Found extends ObjectFacts {
 export class GoogleStore implements ObjectStore {
   readonly url: string;
   readonly address: StoreAddress;
+  readonly partBytes: number;
   readonly #connection: GoogleConnection;
   readonly #persistence: Persistence;
   #bucketWasSeen = false;
@@ -57,6 +59,7 @@ export class GoogleStore implements ObjectStore {
   constructor(address: StoreAddress, connection: GoogleConnection, settings: StoreSettings) {
     this.url = address.url;
     this.address = address;
+    this.partBytes = settings.uploads?.partBytesMin ?? OBJECT_PART_BYTES_DEFAULT;
     this.#connection = connection;
     this.#persistence = new Persistence(settings);
   }
@@ -290,7 +293,7 @@ export class GoogleStore implements ObjectStore {
   async *listUploads(prefix: string, signal?: AbortSignal): AsyncGenerator<UploadFacts> {
     let last: UploadFacts | undefined;
     for await (const { name } of this.names(`${this.address.prefix}${UPLOADS_FOLDER}`, signal)) {
-      const part = partOfName(name.slice(this.address.prefix.length));
+      const part = uploadOfPiece(name.slice(this.address.prefix.length));
       // Names are in order, so the parts of one upload come together.
       if (part === undefined || part.id === last?.id || !part.key.startsWith(prefix)) continue;
       last = part;
@@ -300,15 +303,8 @@ export class GoogleStore implements ObjectStore {
 
   async abortUpload(key: string, id: string, signal?: AbortSignal): Promise<void> {
     fullKey(this.address, key);
-    const names: string[] = [];
-    for await (const { name } of this.names(`${this.address.prefix}${UPLOADS_FOLDER}${id}/`, signal)) {
-      names.push(name);
-    }
-    const workers = Array.from({ length: REMOVALS_AT_ONCE }, async () => {
-      for (let name = names.pop(); name !== undefined; name = names.pop())
-        await this.removeName(name, signal);
-    });
-    await Promise.all(workers);
+    const names = this.names(`${this.address.prefix}${folderOfUpload(id)}`, signal);
+    await inParallel(names, GOOGLE_PARTS_AT_ONCE, ({ name }) => this.removeName(name, signal));
   }
 
   close(): void {

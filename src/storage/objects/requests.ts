@@ -2,7 +2,7 @@
 import { GraphkeepError } from '../../errors.ts';
 import { OBJECT_PUT_BYTES_MAX } from '../../limits.ts';
 import type { Doing } from './failures.ts';
-import type { ObjectStore } from './store.ts';
+import type { ObjectFacts, ObjectStore } from './store.ts';
 
 export function abortable(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
   return signal === undefined ? {} : { abortSignal: signal };
@@ -30,9 +30,9 @@ export async function checkWhole(
   key: string,
   bytes: number,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<ObjectFacts> {
   const facts = await store.stat(key, signal);
-  if (facts?.bytes === bytes) return;
+  if (facts?.bytes === bytes) return facts;
   const found = facts === undefined ? 'is not there' : `has ${facts.bytes} bytes`;
   throw new GraphkeepError('GK_IO', `${store.url}${key} ${found}, ${bytes} were sent`, {
     hint: 'do not use this object; check the store, and run the command again',

@@ -5,10 +5,12 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { HeadObjectCommandOutput, PutObjectCommandInput } from '@aws-sdk/client-s3';
-import { OBJECT_LIST_PAGE } from '../../limits.ts';
+import { OBJECT_LIST_PAGE, S3_SECTIONS_AT_ONCE } from '../../limits.ts';
 import { fullKey, type StoreAddress } from './address.ts';
 import { type Doing, notAStore } from './failures.ts';
 import { keyBelow, Pages } from './listing.ts';
+import { inParallel } from './parallel.ts';
+import type { SectionLimits } from './parts.ts';
 import { Persistence, type Tell } from './persistence.ts';
 import { abortable, beginsAt, checkPut, reading } from './requests.ts';
 import {
@@ -20,7 +22,7 @@ import {
   s3Attributes,
 } from './s3client.ts';
 import { s3AnswerOf, tellS3 } from './s3failures.ts';
-import { beginS3Upload } from './s3upload.ts';
+import { beginS3Upload, S3_LIMITS } from './s3upload.ts';
 import type { StoreSettings } from './settings.ts';
 import {
   type ObjectFacts,
@@ -33,6 +35,7 @@ import {
   type UploadOptions,
   WRITE_MARK,
 } from './store.ts';
+import { folderOfUpload, startOfUpload, UPLOADS_FOLDER, uploadOfPiece } from './uploadsfolder.ts';
 
 const MARK_BYTES = 16;
 /** An abort that comes while a part arrives leaves that part; asking again takes it. */
@@ -47,6 +50,7 @@ export class S3Store implements ObjectStore {
   readonly url: string;
   readonly connection: S3Connection;
   readonly persistence: Persistence;
+  readonly limits: SectionLimits;
   readonly #address: StoreAddress;
   #bucketWasSeen = false;
 
@@ -54,6 +58,7 @@ export class S3Store implements ObjectStore {
     this.url = address.url;
     this.connection = connection;
     this.persistence = new Persistence(settings);
+    this.limits = { ...S3_LIMITS, ...settings.uploads };
     this.#address = address;
   }
 
@@ -67,6 +72,13 @@ export class S3Store implements ObjectStore {
   }
 
   async *list(prefix: string, signal?: AbortSignal): AsyncGenerator<ObjectFacts> {
+    for await (const facts of this.#objects(prefix, signal)) {
+      if (!facts.key.startsWith(UPLOADS_FOLDER)) yield facts;
+    }
+  }
+
+  /** Sections of uploads included. */
+  async *#objects(prefix: string, signal: AbortSignal | undefined): AsyncGenerator<ObjectFacts> {
     const { sdk, client } = this.connection;
     const pages = new Pages(this.url);
     const request = { ...this.#listing(prefix), MaxKeys: OBJECT_LIST_PAGE };
@@ -271,6 +283,21 @@ export class S3Store implements ObjectStore {
   }
 
   async *listUploads(prefix: string, signal?: AbortSignal): AsyncGenerator<UploadFacts> {
+    for await (const upload of this.#multiparts(prefix, signal)) {
+      if (!upload.key.startsWith(UPLOADS_FOLDER)) yield upload;
+    }
+    const sectioned = new Map<string, UploadFacts>();
+    const note = ({ key }: { readonly key: string }): void => {
+      const upload = uploadOfPiece(key);
+      if (upload?.key.startsWith(prefix)) sectioned.set(upload.id, upload);
+    };
+    for await (const section of this.#multiparts(UPLOADS_FOLDER, signal)) note(section);
+    for await (const section of this.#objects(UPLOADS_FOLDER, signal)) note(section);
+    yield* sectioned.values();
+  }
+
+  /** Multipart uploads that are not completed, those of sections included. */
+  async *#multiparts(prefix: string, signal: AbortSignal | undefined): AsyncGenerator<UploadFacts> {
     const { sdk, client } = this.connection;
     const pages = new Pages(this.url);
     const request = { ...this.#listing(prefix), MaxUploads: OBJECT_LIST_PAGE };
@@ -296,6 +323,17 @@ export class S3Store implements ObjectStore {
   }
 
   async abortUpload(key: string, id: string, signal?: AbortSignal): Promise<void> {
+    if (startOfUpload(id) === undefined) return this.#abortMultipart(key, id, signal);
+    const folder = folderOfUpload(id);
+    await inParallel(this.#multiparts(folder, signal), S3_SECTIONS_AT_ONCE, (section) =>
+      this.#abortMultipart(section.key, section.id, signal),
+    );
+    await inParallel(this.#objects(folder, signal), S3_SECTIONS_AT_ONCE, (section) =>
+      this.remove(section.key, signal),
+    );
+  }
+
+  async #abortMultipart(key: string, id: string, signal: AbortSignal | undefined): Promise<void> {
     const { sdk, client } = this.connection;
     const command = new sdk.AbortMultipartUploadCommand({ ...this.target(key), UploadId: id });
     await this.#run({ what: `abort the upload of ${this.url}${key}` }, signal, async () => {

@@ -37,6 +37,21 @@ export interface CustomerKeyFields {
   readonly SSECustomerKeyMD5?: string;
 }
 
+/** Of the object that is copied. */
+export function copySourceKey(key: CustomerKeyFields): CopySourceKeyFields {
+  if (key.SSECustomerKey === undefined) return {};
+  return {
+    CopySourceSSECustomerAlgorithm: 'AES256',
+    CopySourceSSECustomerKey: key.SSECustomerKey,
+    ...(key.SSECustomerKeyMD5 === undefined ? {} : { CopySourceSSECustomerKeyMD5: key.SSECustomerKeyMD5 }),
+  };
+}
+
+type CopySourceKeyFields = Pick<
+  import('@aws-sdk/client-s3').UploadPartCopyCommandInput,
+  'CopySourceSSECustomerAlgorithm' | 'CopySourceSSECustomerKey' | 'CopySourceSSECustomerKeyMD5'
+>;
+
 /** @throws GK_CONFIG, GK_NOT_FOUND */
 export async function connectS3(
   { profile }: Pick<StoreAddress, 'profile'>,
@@ -185,4 +200,11 @@ export function crc32Text(bytes: Buffer): string {
   const value = Buffer.alloc(4);
   value.writeUInt32BE(crc32(bytes));
   return value.toString('base64');
+}
+
+/** Nothing for what is no CRC-32 of bytes: that of an upload is made of those of its parts, and says how many they were. */
+export function crc32Value(text: string | undefined): number | undefined {
+  return text !== undefined && /^[\w+/]{6}==$/.test(text)
+    ? Buffer.from(text, 'base64').readUInt32BE()
+    : undefined;
 }

@@ -2,6 +2,7 @@
  * How a store is reached: what the command line and the configuration may say of endpoints, TLS and credentials. What is
  * not said here comes from where the users of that cloud expect it: environment, profiles, the identity of the machine.
  */
+import type { SectionLimits } from './parts.ts';
 
 export interface StoreSettings {
   readonly s3?: S3Settings;
@@ -14,6 +15,8 @@ export interface StoreSettings {
   readonly silenceMs?: number;
   /** Told of a request that is tried again. */
   readonly onRetry?: (message: string) => void;
+  /** Other limits than those of the store: no user knows of them, but what is done at a limit must be tried on small objects. */
+  readonly uploads?: Partial<SectionLimits>;
 }
 
 export interface StoreTlsSettings {

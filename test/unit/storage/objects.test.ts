@@ -3,23 +3,34 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, test } from 'node:test';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import type { GraphkeepError } from '../../../src/errors.ts';
 import { CHUNK_BYTES, TAG_BYTES } from '../../../src/formats/age/payload.ts';
+import { combineCrc32 } from '../../../src/formats/crc32.ts';
 import {
   AGE_HEADER_BYTES_MAX,
+  AZURE_BLOCK_BYTES_MAX,
   COMPRESSED_SCRIPT_BYTES_MAX,
   GIB,
   KIB,
   MIB,
   OBJECT_PART_BYTES_DEFAULT,
+  OBJECT_PARTS_IN_FLIGHT_MAX,
+  OBJECT_PARTS_KEPT_MAX,
+  OBJECT_PARTS_MEMORY_BYTES,
   S3_PARTS_MAX,
 } from '../../../src/limits.ts';
 import { fullKey, isStoreUrl, parseStoreUrl } from '../../../src/storage/objects/address.ts';
+import { AZURE_LIMITS } from '../../../src/storage/objects/azureupload.ts';
 import { networkFailure, statusFailure } from '../../../src/storage/objects/failures.ts';
 import { Flights } from '../../../src/storage/objects/flights.ts';
 import { keyBelow, Pages } from '../../../src/storage/objects/listing.ts';
-import { choosePartBytes, PartTable, partsAtOnce } from '../../../src/storage/objects/parts.ts';
+import { inParallel } from '../../../src/storage/objects/parallel.ts';
+import { choosePartBytes, PartTable, partsAtOnce, planSections } from '../../../src/storage/objects/parts.ts';
+import { Receipts } from '../../../src/storage/objects/receipts.ts';
+import { partsOf, receiptOf } from '../../../src/storage/objects/s3multipart.ts';
+import { S3_LIMITS } from '../../../src/storage/objects/s3upload.ts';
 import { cleanCause, scrubber, shortWords } from '../../../src/storage/objects/secrets.ts';
 import { failure } from '../../fixtures/workspace.ts';
 
@@ -167,14 +178,18 @@ describe('URLs of object stores', () => {
 });
 
 test('parts are as large as the object needs', () => {
-  assert.equal(choosePartBytes(undefined, S3_PARTS_MAX), OBJECT_PART_BYTES_DEFAULT);
-  assert.equal(choosePartBytes(0, S3_PARTS_MAX), OBJECT_PART_BYTES_DEFAULT);
+  const limits = { partsMax: 10_000, partBytesMax: AZURE_BLOCK_BYTES_MAX };
+  assert.equal(choosePartBytes(undefined, limits), OBJECT_PART_BYTES_DEFAULT);
+  assert.equal(choosePartBytes(0, limits), OBJECT_PART_BYTES_DEFAULT);
   for (const bytes of [GIB, 100 * GIB, 2000 * GIB]) {
-    const partBytes = choosePartBytes(bytes, S3_PARTS_MAX);
-    assert.ok(partBytes * S3_PARTS_MAX >= 1.25 * bytes && partBytes % MIB === 0);
+    const partBytes = choosePartBytes(bytes, limits);
+    assert.ok(partBytes * limits.partsMax >= 1.25 * bytes && partBytes % MIB === 0);
   }
-  assert.throws(() => choosePartBytes(5000 * GIB, S3_PARTS_MAX), failure('GK_UNSUPPORTED'));
-  const table = new PartTable<string>(10, 3);
+  assert.throws(() => choosePartBytes(5000 * GIB, limits), failure('GK_UNSUPPORTED'));
+});
+
+test('what was sent last under a number counts', () => {
+  const table = new PartTable(10, 3);
   assert.throws(() => table.check(4, 1), failure('GK_UNSUPPORTED', /more than 3 parts/));
   for (const [number, bytes] of [
     [0, 1],
@@ -183,21 +198,94 @@ test('parts are as large as the object needs', () => {
   ] as const) {
     assert.throws(() => table.check(number, bytes), failure('GK_INTERNAL'));
   }
-  table.sent(1, 10, 'old');
+  table.sent(1, 4, 'old');
   table.sent(1, 10, 'new');
   table.sent(2, 3, 'end');
-  assert.deepEqual(table.inOrder(2), { receipts: ['new', 'end'], bytes: 13 });
-  assert.deepEqual(table.inOrder(0), { receipts: [], bytes: 0 });
+  assert.deepEqual(table.receipts(1, 3), ['new', 'end']);
+  assert.deepEqual(
+    [0, 1, 2].map((count) => table.bytesOf(count)),
+    [0, 10, 13],
+  );
 });
 
-test('the larger parts are, the fewer are under way: up to 260 GiB the memory is bounded', () => {
-  assert.equal(partsAtOnce(OBJECT_PART_BYTES_DEFAULT), 4);
-  for (const bytes of [1, 10, 100, 200, 260].map((size) => size * GIB)) {
-    const partBytes = choosePartBytes(bytes, S3_PARTS_MAX);
-    // The first part, the one that is filled, and the beginning of the one that a rewind goes back to.
-    assert.ok((3 + partsAtOnce(partBytes)) * partBytes <= 136 * MIB, `${bytes} bytes`);
+test('what a store said of a part is known again, in whatever words', () => {
+  const texts = fc.oneof(fc.constantFrom('00ff', 'a0b1', 'c', 'abcd01', '', '"x"', 'é'), fc.string());
+  const sent = fc.array(fc.tuple(fc.integer({ min: 1, max: 9000 }), texts));
+  fc.assert(
+    fc.property(sent, (pairs) => {
+      const receipts = new Receipts();
+      for (const [number, text] of pairs) receipts.set(number, text);
+      const expected = new Map(pairs);
+      for (let number = 0; number < 9010; number++) assert.equal(receipts.get(number), expected.get(number));
+    }),
+  );
+  const parts = [
+    { ETag: '"00112233445566778899aabbccddeeff"', ChecksumCRC32: 'y/Q5Jg==' },
+    { ETag: '"00112233445566778899aabbccddeeff"' },
+    { ETag: '"of another kind"', ChecksumCRC32: 'y/Q5Jg==' },
+    { ETag: 'no quotes' },
+  ].map((part, index) => ({ ...part, PartNumber: index + 1 }));
+  assert.deepEqual(partsOf(parts.map(receiptOf)), parts);
+});
+
+const TIB = 1024 * GIB;
+const SIZES = [0, 1, 100, 125, 126, 260, 1000, 5 * 1024, 39 * 1024].map((size) => size * GIB);
+
+test('in S3 parts keep within the memory, whatever the size', () => {
+  assert.equal(partsAtOnce(OBJECT_PART_BYTES_DEFAULT), OBJECT_PARTS_IN_FLIGHT_MAX);
+  for (const bytes of SIZES) {
+    const { partBytes, sectionParts } = planSections(bytes, S3_LIMITS);
+    const held = OBJECT_PARTS_KEPT_MAX + partsAtOnce(partBytes);
+    assert.ok(held * partBytes <= OBJECT_PARTS_MEMORY_BYTES, `${bytes} bytes`);
+    const partsMax = S3_PARTS_MAX * (sectionParts ?? 1);
+    assert.ok(partBytes * partsMax >= 1.25 * bytes, `${bytes} bytes`);
+    assert.equal(sectionParts !== undefined, bytes > 125 * GIB, `${bytes} bytes`);
+    if (sectionParts === undefined) continue;
+    assert.ok(sectionParts <= S3_PARTS_MAX && partsAtOnce(partBytes) === OBJECT_PARTS_IN_FLIGHT_MAX);
+    // What UploadPartCopy takes.
+    assert.ok(sectionParts * partBytes <= 5 * GIB && sectionParts * partBytes >= GIB);
   }
-  assert.equal(partsAtOnce(choosePartBytes(3000 * GIB, S3_PARTS_MAX)), 1);
+  assert.equal(planSections(undefined, S3_LIMITS).partBytes, OBJECT_PART_BYTES_DEFAULT);
+  assert.throws(() => planSections(40 * TIB, S3_LIMITS), failure('GK_UNSUPPORTED'));
+});
+
+test('in Azure they do up to 550 GiB, and grow beyond', () => {
+  const holds = (bytes: number): number => {
+    const partBytes = choosePartBytes(bytes, AZURE_LIMITS);
+    assert.ok(partBytes * AZURE_LIMITS.partsMax >= 1.25 * bytes);
+    return (OBJECT_PARTS_KEPT_MAX + partsAtOnce(partBytes)) * partBytes;
+  };
+  assert.ok(holds(550 * GIB) <= OBJECT_PARTS_MEMORY_BYTES);
+  assert.ok(holds(5 * TIB) > OBJECT_PARTS_MEMORY_BYTES);
+});
+
+test('of many tasks a few are under way; the first failure ends them, and none stays under way', async () => {
+  let [underWay, most, begun] = [0, 0, 0];
+  const task = async (number: number): Promise<void> => {
+    begun += 1;
+    underWay += 1;
+    most = Math.max(most, underWay);
+    await new Promise((resolve) => setImmediate(resolve));
+    underWay -= 1;
+    if (number === 20) throw new Error('twenty');
+  };
+  await inParallel([1, 2, 3, 4, 5, 6, 7], 3, task);
+  assert.deepEqual([begun, most, underWay], [7, 3, 0]);
+  await assert.rejects(inParallel(Array.from({ length: 100 }).keys(), 4, task), /twenty/);
+  assert.ok(underWay === 0 && begun < 7 + 30);
+});
+
+test('the checksum of a whole out of those of its pieces', () => {
+  const pieces = fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 8 });
+  fc.assert(
+    fc.property(pieces, (arrays) => {
+      let combined = 0;
+      for (const bytes of arrays) combined = combineCrc32(combined, crc32(bytes), bytes.length);
+      assert.equal(combined, crc32(Buffer.concat(arrays)));
+    }),
+  );
+  const large = Buffer.alloc(16 * MIB, 'large');
+  assert.equal(combineCrc32(crc32(large), crc32(large), large.length), crc32(Buffer.concat([large, large])));
 });
 
 test('the first part holds the head of an artifact with the longest script of users, encrypted as well', () => {

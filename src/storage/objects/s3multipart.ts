@@ -1,0 +1,175 @@
+/** One multipart upload of S3. The store keeps the last part of each number; the list at the end names each by its tag. */
+import type {
+  CompletedPart,
+  CompleteMultipartUploadCommandInput,
+  CreateMultipartUploadCommand,
+} from '@aws-sdk/client-s3';
+import { notAStore } from './failures.ts';
+import { abortable } from './requests.ts';
+import type { S3Store } from './s3.ts';
+import { copySourceKey, crc32Text, crc32Value, requireEncrypted } from './s3client.ts';
+import type { UploadOptions } from './store.ts';
+
+interface MultipartOptions extends UploadOptions {
+  /** What the store keeps with the object: the CRC of its bytes, or nothing; by default one of those of its parts. */
+  readonly checksumType?: 'FULL_OBJECT' | 'NONE';
+}
+
+export class S3Multipart {
+  readonly id: string;
+  readonly #store: S3Store;
+  readonly #key: string;
+  readonly #mark: string;
+  readonly #hasChecksums: boolean;
+
+  private constructor(store: S3Store, key: string, mark: string, hasChecksums: boolean, id: string) {
+    this.id = id;
+    this.#store = store;
+    this.#key = key;
+    this.#mark = mark;
+    this.#hasChecksums = hasChecksums;
+  }
+
+  static async begin(
+    store: S3Store,
+    key: string,
+    mark: string,
+    options: MultipartOptions,
+  ): Promise<S3Multipart> {
+    const { signal, checksumType } = options;
+    const { sdk, client, customerKey } = store.connection;
+    const hasChecksums = checksumType !== 'NONE' && store.needsChecksum(options);
+    const command = new sdk.CreateMultipartUploadCommand({
+      ...store.written(key, mark, options),
+      ...(hasChecksums ? { ChecksumAlgorithm: 'CRC32' } : {}),
+      ...(hasChecksums && checksumType === 'FULL_OBJECT' ? { ChecksumType: checksumType } : {}),
+    });
+    if (checksumType === 'NONE') withoutChecksums(command);
+    const answer = await store.persistence.run(
+      () => client.send(command, abortable(signal)),
+      store.tell({ what: `begin the upload of ${store.url}${key}` }),
+      signal,
+    );
+    const { UploadId } = answer;
+    if (UploadId === undefined) throw notAStore(store.url, `begin the upload of ${key}`);
+    const upload = new S3Multipart(store, key, mark, hasChecksums, UploadId);
+    try {
+      requireEncrypted(options, customerKey, answer);
+    } catch (error) {
+      await upload.abort();
+      throw error;
+    }
+    return upload;
+  }
+
+  async putPart(number: number, bytes: Buffer, signal: AbortSignal): Promise<CompletedPart> {
+    const { sdk, client, customerKey } = this.#store.connection;
+    const checksum = this.#hasChecksums ? { ChecksumCRC32: crc32Text(bytes) } : {};
+    const request = { ...this.#target(), ...customerKey, PartNumber: number, ...checksum };
+    const what = `write part ${number} of ${this.#store.url}${this.#key}`;
+    const { ETag } = await this.#store.persistence.run(
+      () => client.send(new sdk.UploadPartCommand({ ...request, Body: bytes }), abortable(signal)),
+      this.#store.tell({ what }),
+      signal,
+    );
+    if (ETag === undefined) throw notAStore(this.#store.url, what);
+    return { ETag, PartNumber: number, ...checksum };
+  }
+
+  /** The store makes a part of a whole object, which must still have this tag. */
+  async copyPart(
+    number: number,
+    key: string,
+    tag: string,
+    signal: AbortSignal | undefined,
+  ): Promise<CompletedPart> {
+    const { sdk, client, customerKey } = this.#store.connection;
+    const { Bucket, Key } = this.#store.target(key);
+    const command = new sdk.UploadPartCopyCommand({
+      ...this.#target(),
+      ...customerKey,
+      ...copySourceKey(customerKey),
+      PartNumber: number,
+      CopySource: [Bucket, ...Key.split('/')].map(encodeURIComponent).join('/'),
+      CopySourceIfMatch: tag,
+    });
+    const what = `copy part ${number} of ${this.#store.url}${this.#key}`;
+    const { CopyPartResult } = await this.#store.persistence.run(
+      () => client.send(command, abortable(signal)),
+      this.#store.tell({ what }),
+      signal,
+    );
+    const { ETag, ChecksumCRC32 } = CopyPartResult ?? {};
+    if (ETag === undefined) throw notAStore(this.#store.url, what);
+    // One of the parts that the copied object was made of says nothing of its bytes.
+    const isOfBytes = crc32Value(ChecksumCRC32) !== undefined;
+    return { ETag, PartNumber: number, ...(isOfBytes ? { ChecksumCRC32 } : {}) };
+  }
+
+  /** The object appears. @returns false when the key was taken and `ifAbsent` */
+  async complete(
+    parts: CompletedPart[],
+    ifAbsent: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    const { sdk, client, customerKey } = this.#store.connection;
+    const request: CompleteMultipartUploadCommandInput = {
+      ...this.#target(),
+      ...customerKey,
+      MultipartUpload: { Parts: parts },
+      ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
+    };
+    const step = (): Promise<unknown> =>
+      client.send(new sdk.CompleteMultipartUploadCommand(request), abortable(signal));
+    return this.#store.persistence.run(
+      () => this.#store.settle(this.#key, this.#mark, ifAbsent, step, signal),
+      this.#store.tell({ what: `publish ${this.#store.url}${this.#key}` }),
+      signal,
+    );
+  }
+
+  async abort(): Promise<void> {
+    await this.#store.abortUpload(this.#key, this.id);
+  }
+
+  #target(): { Bucket: string; Key: string; UploadId: string } {
+    return { ...this.#store.target(this.#key), UploadId: this.id };
+  }
+}
+
+/** The SDK asks for checksums by itself. */
+function withoutChecksums(command: CreateMultipartUploadCommand): void {
+  command.middlewareStack.add(
+    (next) => (step) => {
+      const { request } = step;
+      if (typeof request === 'object' && request !== null && 'headers' in request)
+        Reflect.deleteProperty(request.headers as object, 'x-amz-checksum-algorithm');
+      return next(step);
+    },
+    { step: 'build', priority: 'low', name: 'withoutChecksums' },
+  );
+}
+
+/** A tag of 32 digits, and those of a CRC-32 if there is one; any other tag is a text, and behind the checksum. */
+const TAG = /^"([0-9a-f]{32})"$/;
+const RECEIPT = /^(?:([0-9a-f]{32})([0-9a-f]{8})?|([0-9a-f]{8})? (.*))$/s;
+
+/** What is remembered of a part: most of them only digits, the tag and then the checksum, where there is one. */
+export function receiptOf({ ETag = '', ChecksumCRC32 }: CompletedPart): string {
+  const digits = TAG.exec(ETag)?.[1];
+  const checksum = ChecksumCRC32 === undefined ? '' : Buffer.from(ChecksumCRC32, 'base64').toString('hex');
+  return digits === undefined ? `${checksum} ${ETag}` : `${digits}${checksum}`;
+}
+
+/** Receipts of the parts of one upload, from its first one on. */
+export function partsOf(receipts: readonly string[]): CompletedPart[] {
+  return receipts.map((receipt, index) => {
+    const [, digits, after, before, text = ''] = RECEIPT.exec(receipt) ?? [];
+    const checksum = after ?? before;
+    return {
+      ETag: digits === undefined ? text : `"${digits}"`,
+      PartNumber: index + 1,
+      ...(checksum === undefined ? {} : { ChecksumCRC32: Buffer.from(checksum, 'hex').toString('base64') }),
+    };
+  });
+}

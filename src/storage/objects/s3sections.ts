@@ -1,0 +1,240 @@
+/**
+ * An upload to S3 that one multipart upload cannot take in parts that fit into the memory. Its parts go into sections, each a
+ * multipart upload of its own in a folder that our lists never show. At the end every section becomes an object, which the
+ * store itself copies into the upload of the whole as one part of it; then it is removed. The whole appears at once.
+ */
+import type { CompletedPart } from '@aws-sdk/client-s3';
+import { GraphkeepError } from '../../errors.ts';
+import { combineCrc32 } from '../../formats/crc32.ts';
+import { S3_SECTIONS_AT_ONCE } from '../../limits.ts';
+import { Flights } from './flights.ts';
+import { inParallel } from './parallel.ts';
+import { PartTable } from './parts.ts';
+import { checkWhole } from './requests.ts';
+import type { S3Store } from './s3.ts';
+import { crc32Value } from './s3client.ts';
+import { partsOf, receiptOf, S3Multipart } from './s3multipart.ts';
+import type { ObjectAttributes, Upload, UploadOptions } from './store.ts';
+import { digits, nameOfPiece, newUploadId } from './uploadsfolder.ts';
+
+interface SectionSizes {
+  readonly partBytes: number;
+  readonly sectionParts: number;
+}
+
+interface Section {
+  readonly key: string;
+  readonly upload: Promise<S3Multipart>;
+  /** From when on it may be an object, and no upload any more. */
+  isObject: boolean;
+}
+
+export class S3SectionedUpload implements Upload {
+  readonly id: string;
+  readonly partBytes: number;
+  readonly #store: S3Store;
+  readonly #key: string;
+  readonly #whole: S3Multipart;
+  readonly #options: UploadOptions;
+  readonly #sectionParts: number;
+  readonly #parts: PartTable;
+  readonly #flights = new Flights();
+  /** Those that were begun, as uploads or as objects, and are not removed yet. */
+  readonly #sections = new Map<number, Section>();
+
+  private constructor(
+    store: S3Store,
+    key: string,
+    id: string,
+    whole: S3Multipart,
+    { partBytes, sectionParts }: SectionSizes,
+    options: UploadOptions,
+  ) {
+    this.id = id;
+    this.partBytes = partBytes;
+    this.#store = store;
+    this.#key = key;
+    this.#whole = whole;
+    this.#options = options;
+    this.#sectionParts = sectionParts;
+    this.#parts = new PartTable(partBytes, sectionParts * store.limits.partsMax);
+  }
+
+  /** The object is begun as well, and a copy tried: what the store does not have is told before anything is sent. */
+  static async begin(
+    store: S3Store,
+    key: string,
+    mark: string,
+    sizes: SectionSizes,
+    options: UploadOptions,
+  ): Promise<S3SectionedUpload> {
+    const id = newUploadId();
+    const probeKey = nameOfPiece(id, digits(0), key);
+    const begin = async (checksumType?: 'NONE'): Promise<S3Multipart> => {
+      const how = checksumType === undefined ? options : { ...options, checksumType };
+      const whole = await S3Multipart.begin(store, key, mark, how);
+      try {
+        await tryCopy(store, probeKey, whole, options);
+      } catch (error) {
+        await whole.abort();
+        throw error;
+      }
+      return whole;
+    };
+    const whole = await begin().catch((error: unknown) => {
+      // MinIO does not copy into an upload with checksums, and says so in words of its own.
+      if (!isRefusal(error) || !store.needsChecksum(options)) throw error;
+      return begin('NONE');
+    });
+    return new S3SectionedUpload(store, key, id, whole, sizes, options);
+  }
+
+  async putPart(number: number, bytes: Buffer, signal?: AbortSignal): Promise<void> {
+    this.#parts.check(number, bytes.length);
+    const before = number - 1;
+    await this.#flights.fly(signal, async (abortSignal) => {
+      const { upload } = this.#section(Math.floor(before / this.#sectionParts) + 1);
+      const part = await (await upload).putPart((before % this.#sectionParts) + 1, bytes, abortSignal);
+      this.#parts.sent(number, bytes.length, receiptOf(part));
+    });
+  }
+
+  #section(number: number): Section {
+    const begun = this.#sections.get(number);
+    if (begun !== undefined) return begun;
+    const key = nameOfPiece(this.id, digits(number), this.#key);
+    // Some stores give the copy the checksum of the object instead of looking at its bytes: then it must be one of bytes.
+    const options = { ...sectionAttributes(this.#options), checksumType: 'FULL_OBJECT' } as const;
+    // Not interrupted: an upload that the store began and nobody heard of could not be aborted.
+    const upload = S3Multipart.begin(this.#store, key, this.id, options);
+    const section = { key, upload, isObject: false };
+    this.#sections.set(number, section);
+    // Nothing was begun, as far as is known; the part that is sent again tries again.
+    upload.catch(() => this.#sections.delete(number));
+    return section;
+  }
+
+  async complete(
+    partCount: number,
+    { ifAbsent, signal }: { readonly ifAbsent: boolean; readonly signal?: AbortSignal },
+  ): Promise<boolean> {
+    const bytes = this.#parts.bytesOf(partCount);
+    // Before anything is copied; and stores that do not keep the condition at least do not overwrite what was there before.
+    const isTaken = ifAbsent && (await this.#store.stat(this.#key, signal)) !== undefined;
+    const isDone = !isTaken && (await this.#publish(bytes, ifAbsent, signal));
+    if (!isDone || bytes === 0) {
+      await this.abort();
+      return isDone;
+    }
+    await this.#flights.end();
+    // What cannot be removed does not make the object worse; it stays where `backup expire --cleanup` finds it.
+    await this.#removeSections().catch(() => undefined);
+    await checkWhole(this.#store, this.#key, bytes, signal);
+    return true;
+  }
+
+  async #publish(bytes: number, ifAbsent: boolean, signal: AbortSignal | undefined): Promise<boolean> {
+    // S3 has no uploads without parts.
+    if (bytes === 0)
+      return this.#store.put(this.#key, Buffer.alloc(0), { ...this.#options, ifAbsent, signal });
+    const sectionBytes = this.#sectionParts * this.partBytes;
+    const copied: CompletedPart[] = new Array(Math.ceil(bytes / sectionBytes));
+    await inParallel(copied.keys(), S3_SECTIONS_AT_ONCE, (index) =>
+      this.#flights.fly(signal, async (abortSignal) => {
+        const ownBytes = Math.min(sectionBytes, bytes - index * sectionBytes);
+        copied[index] = await this.#copySection(index + 1, ownBytes, abortSignal);
+      }),
+    );
+    return this.#whole.complete(copied, ifAbsent, signal);
+  }
+
+  async #copySection(number: number, bytes: number, signal: AbortSignal): Promise<CompletedPart> {
+    const first = (number - 1) * this.#sectionParts + 1;
+    const parts = partsOf(this.#parts.receipts(first, first + Math.ceil(bytes / this.partBytes)));
+    const section = this.#section(number);
+    const { key } = section;
+    const upload = await section.upload;
+    section.isObject = true;
+    // Not interrupted: an object that appears after it was removed would stay.
+    await upload.complete(parts, false, undefined);
+    const { tag } = await checkWhole(this.#store, key, bytes, signal);
+    const copied = await this.#whole.copyPart(number, key, tag, signal);
+    this.#checkCopied(copied, parts, bytes);
+    // At once, so that a store needs room for the whole only once.
+    await this.#store.remove(key).then(
+      () => this.#sections.delete(number),
+      () => undefined,
+    );
+    return copied;
+  }
+
+  /** Where the store says what it read: that must be what was sent. @throws GK_IO */
+  #checkCopied({ ChecksumCRC32 }: CompletedPart, parts: readonly CompletedPart[], bytes: number): void {
+    const found = crc32Value(ChecksumCRC32);
+    const sent = parts.map((part) => crc32Value(part.ChecksumCRC32));
+    if (found === undefined || sent.includes(undefined)) return;
+    let [expected, leftBytes] = [0, bytes];
+    for (const value of sent) {
+      const partBytes = Math.min(this.partBytes, leftBytes);
+      expected = combineCrc32(expected, value!, partBytes);
+      leftBytes -= partBytes;
+    }
+    if (found === expected) return;
+    throw new GraphkeepError(
+      'GK_IO',
+      `${this.#store.url}${this.#key}: the store copied other bytes than were sent`,
+      {
+        hint: 'nothing was published; check the store, and run the command again',
+      },
+    );
+  }
+
+  async abort(): Promise<void> {
+    if (!(await this.#flights.end())) return;
+    const ends = await Promise.allSettled([this.#whole.abort(), this.#removeSections()]);
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  }
+
+  /** All that can be, whatever cannot. @throws the first failure */
+  async #removeSections(): Promise<void> {
+    const failures: unknown[] = [];
+    await inParallel([...this.#sections], S3_SECTIONS_AT_ONCE, ([number, section]) =>
+      this.#removeSection(section).then(
+        () => this.#sections.delete(number),
+        (error: unknown) => failures.push(error),
+      ),
+    );
+    if (failures.length > 0) throw failures[0];
+  }
+
+  async #removeSection({ key, upload, isObject }: Section): Promise<void> {
+    await (await upload).abort();
+    if (isObject) await this.#store.remove(key);
+  }
+}
+
+/** Encrypted as the whole, but of the class that costs nothing to remove, and with no lock that would keep it. */
+function sectionAttributes({ encryption }: ObjectAttributes): ObjectAttributes {
+  return encryption === undefined ? {} : { encryption };
+}
+
+/** The part is copied again at the end, with what belongs there. */
+async function tryCopy(
+  store: S3Store,
+  key: string,
+  whole: S3Multipart,
+  options: UploadOptions,
+): Promise<void> {
+  const { signal } = options;
+  await store.put(key, Buffer.of(0), { ...sectionAttributes(options), ifAbsent: false, signal });
+  try {
+    const { tag } = await checkWhole(store, key, 1, signal);
+    await whole.copyPart(1, key, tag, signal);
+  } finally {
+    await store.remove(key).catch(() => undefined);
+  }
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof GraphkeepError && (error.code === 'GK_IO' || error.code === 'GK_UNSUPPORTED');
+}
