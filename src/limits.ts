@@ -221,7 +221,7 @@ export const OBJECT_PART_BYTES_MAX =
 export const S3_PARTS_MAX = 10_000;
 /**
  * What needs more parts goes up in sections, which the store then copies into the object as parts of that. A section is
- * copied by one request: not so large that a store which says nothing meanwhile is taken for dead, and at most what S3 allows.
+ * copied by one request: at most what S3 allows, and not so large that a store which is silent meanwhile seems dead.
  */
 export const S3_SECTION_BYTES_MIN = GIB;
 export const S3_SECTION_BYTES_MAX = 5 * GIB;

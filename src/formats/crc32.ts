@@ -1,4 +1,4 @@
-/** The CRC-32 of a whole out of those of its pieces, without reading a byte again: what was put together elsewhere is proven by it. */
+/** The CRC-32 of a whole out of those of its pieces, without reading a byte again: for what was put together elsewhere. */
 
 /** Bits are mirrored, as zlib and everybody else has them: the highest is x⁰. */
 const POLYNOMIAL = 0xedb88320;

@@ -17,7 +17,7 @@ export class ObjectPublication {
   #first: Buffer | undefined;
   /** The part that is being filled. */
   #part: Buffer;
-  /** Of parts that were sent. New ones would be memory as well, until the collector comes by: far more than what is needed. */
+  /** Of parts that were sent. New ones would be memory as well until the collector comes by, far more than is needed. */
   readonly #spare: Buffer[] = [];
   #partNumber = 1;
   #partFilled = 0;

@@ -1,7 +1,8 @@
 /**
- * An upload to S3 that one multipart upload cannot take in parts that fit into the memory. Its parts go into sections, each a
- * multipart upload of its own in a folder that our lists never show. At the end every section becomes an object, which the
- * store itself copies into the upload of the whole as one part of it; then it is removed. The whole appears at once.
+ * An upload to S3 that one multipart upload cannot take in parts that fit into the memory. Its parts go into sections,
+ * each a multipart upload of its own in a folder that our lists never show. At the end every section becomes an object,
+ * which the store itself copies into the upload of the whole as one part of it; then it is removed. The whole appears at
+ * once.
  */
 import type { CompletedPart } from '@aws-sdk/client-s3';
 import { GraphkeepError } from '../../errors.ts';

@@ -15,7 +15,7 @@ export interface StoreSettings {
   readonly silenceMs?: number;
   /** Told of a request that is tried again. */
   readonly onRetry?: (message: string) => void;
-  /** Other limits than those of the store: no user knows of them, but what is done at a limit must be tried on small objects. */
+  /** Other limits than those of the store, for tests: what is done at a limit must be tried on small objects. */
   readonly uploads?: Partial<SectionLimits>;
 }
 
