@@ -22,7 +22,7 @@ await runPlan({
     // These wait for servers most of the time.
     {
       files: ['test/real/{chains,dbms,encryption,legacy,metadata,network,stock,upgrade}*.test.ts'],
-      filesAtOnce: 2,
+      filesAtOnce: 3,
     },
   ],
 });

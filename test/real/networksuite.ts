@@ -35,6 +35,8 @@ import {
 import { findToxiproxy, type HurtProxy, Toxiproxy } from './harness/toxiproxy.ts';
 import { PROGRAM, runProgram } from './program.ts';
 
+/** The load and the other tests fill the processors: backups would take minutes, and the load goes on meanwhile. */
+const AT_FULL_SPEED = '--cpu-share=100';
 const found = await findToxiproxy();
 const skip = 'skip' in found ? found.skip : false;
 const WRITER_PAUSE_MS = 40;
@@ -59,7 +61,7 @@ class ServerProcess {
   static async start(databases: string, transactions: string): Promise<ServerProcess> {
     const port = await freePort();
     const folders = [`--from-path-data=${databases}`, `--from-path-txn=${transactions}`];
-    const args = ['server', ...folders, `--listen-address=127.0.0.1:${port}`];
+    const args = ['server', ...folders, `--listen-address=127.0.0.1:${port}`, AT_FULL_SPEED];
     const child = spawn(PROGRAM, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     killOnExit(child);
     const started = new ServerProcess(child, port);
@@ -215,6 +217,7 @@ async function backUpThrough(scene: Scene, live: Live, trouble: (typeof TROUBLES
   const sentBefore = await live.server.sentBytes();
   const backup = runProgram([
     ...['database', 'backup', `--from=127.0.0.1:${live.proxy.port}`, `--to-path=${artifacts}`],
+    AT_FULL_SPEED,
     ...[
       '--type=FULL',
       `--limit-rate=${RATE}`,
@@ -286,6 +289,7 @@ function defineLarge(scene: Scene): void {
     let isOver = false;
     const backup = runProgram([
       ...['database', 'backup', `--from=127.0.0.1:${proxy.port}`, `--to-path=${artifacts}`, '--format=json'],
+      AT_FULL_SPEED,
       ...['--type=FULL', '--compress=false', '--include-metadata=none', 'neo4j'],
     ]).finally(() => {
       isOver = true;
