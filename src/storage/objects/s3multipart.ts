@@ -5,6 +5,8 @@ import type {
   CreateMultipartUploadCommand,
 } from '@aws-sdk/client-s3';
 import { notAStore } from './failures.ts';
+import type { Flights } from './flights.ts';
+import type { PartTable } from './parts.ts';
 import { abortable } from './requests.ts';
 import type { S3Store } from './s3.ts';
 import { copySourceKey, crc32Text, crc32Value, requireEncrypted } from './s3client.ts';
@@ -13,6 +15,13 @@ import type { UploadOptions } from './store.ts';
 interface MultipartOptions extends UploadOptions {
   /** What the store keeps with the object: the CRC of its bytes, or nothing; by default one of those of its parts. */
   readonly checksumType?: 'FULL_OBJECT' | 'NONE';
+}
+
+export interface PublishOptions {
+  readonly ifAbsent: boolean;
+  readonly signal: AbortSignal | undefined;
+  /** Of the upload: what must have ended before anything is removed. */
+  readonly flights: Flights;
 }
 
 export class S3Multipart {
@@ -104,6 +113,12 @@ export class S3Multipart {
     // One of the parts that the copied object was made of says nothing of its bytes.
     const isOfBytes = crc32Value(ChecksumCRC32) !== undefined;
     return { ETag, PartNumber: number, ...(isOfBytes ? { ChecksumCRC32 } : {}) };
+  }
+
+  /** @returns as `complete` */
+  publish(parts: PartTable, bytes: number, { ifAbsent, signal }: PublishOptions): Promise<boolean> {
+    const receipts = parts.receipts(1, Math.ceil(bytes / parts.partBytes) + 1);
+    return this.complete(partsOf(receipts), ifAbsent, signal);
   }
 
   /** The object appears. @returns false when the key was taken and `ifAbsent` */

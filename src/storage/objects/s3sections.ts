@@ -1,5 +1,5 @@
 /**
- * An upload to S3 that one multipart upload cannot take in parts that fit into the memory. Its parts go into sections,
+ * What carries an upload that one multipart upload cannot take in parts that fit into the memory. They go into sections,
  * each a multipart upload of its own in a folder that our lists never show. At the end every section becomes an object,
  * which the store itself copies into the upload of the whole as one part of it; then it is removed. The whole appears at
  * once.
@@ -8,20 +8,14 @@ import type { CompletedPart } from '@aws-sdk/client-s3';
 import { GraphkeepError } from '../../errors.ts';
 import { combineCrc32 } from '../../formats/crc32.ts';
 import { S3_SECTIONS_AT_ONCE } from '../../limits.ts';
-import { Flights } from './flights.ts';
-import { inParallel } from './parallel.ts';
-import { PartTable } from './parts.ts';
+import { inParallel } from '../parallel.ts';
+import type { PartTable } from './parts.ts';
 import { checkWhole } from './requests.ts';
 import type { S3Store } from './s3.ts';
 import { crc32Value } from './s3client.ts';
-import { partsOf, receiptOf, S3Multipart } from './s3multipart.ts';
-import type { ObjectAttributes, Upload, UploadOptions } from './store.ts';
+import { type PublishOptions, partsOf, S3Multipart } from './s3multipart.ts';
+import type { ObjectAttributes, UploadOptions } from './store.ts';
 import { digits, nameOfPiece, newUploadId } from './uploadsfolder.ts';
-
-interface SectionSizes {
-  readonly partBytes: number;
-  readonly sectionParts: number;
-}
 
 interface Section {
   readonly key: string;
@@ -30,16 +24,13 @@ interface Section {
   isObject: boolean;
 }
 
-export class S3SectionedUpload implements Upload {
+export class S3Sections {
   readonly id: string;
-  readonly partBytes: number;
   readonly #store: S3Store;
   readonly #key: string;
   readonly #whole: S3Multipart;
   readonly #options: UploadOptions;
   readonly #sectionParts: number;
-  readonly #parts: PartTable;
-  readonly #flights = new Flights();
   /** Those that were begun, as uploads or as objects, and are not removed yet. */
   readonly #sections = new Map<number, Section>();
 
@@ -48,17 +39,15 @@ export class S3SectionedUpload implements Upload {
     key: string,
     id: string,
     whole: S3Multipart,
-    { partBytes, sectionParts }: SectionSizes,
+    sectionParts: number,
     options: UploadOptions,
   ) {
     this.id = id;
-    this.partBytes = partBytes;
     this.#store = store;
     this.#key = key;
     this.#whole = whole;
     this.#options = options;
     this.#sectionParts = sectionParts;
-    this.#parts = new PartTable(partBytes, sectionParts * store.limits.partsMax);
   }
 
   /** The object is begun as well, and a copy tried: what the store does not have is told before anything is sent. */
@@ -66,9 +55,9 @@ export class S3SectionedUpload implements Upload {
     store: S3Store,
     key: string,
     mark: string,
-    sizes: SectionSizes,
+    sectionParts: number,
     options: UploadOptions,
-  ): Promise<S3SectionedUpload> {
+  ): Promise<S3Sections> {
     const id = newUploadId();
     const probeKey = nameOfPiece(id, digits(0), key);
     const begin = async (checksumType?: 'NONE'): Promise<S3Multipart> => {
@@ -87,17 +76,13 @@ export class S3SectionedUpload implements Upload {
       if (!isRefusal(error) || !store.needsChecksum(options)) throw error;
       return begin('NONE');
     });
-    return new S3SectionedUpload(store, key, id, whole, sizes, options);
+    return new S3Sections(store, key, id, whole, sectionParts, options);
   }
 
-  async putPart(number: number, bytes: Buffer, signal?: AbortSignal): Promise<void> {
-    this.#parts.check(number, bytes.length);
+  async putPart(number: number, bytes: Buffer, signal: AbortSignal): Promise<CompletedPart> {
     const before = number - 1;
-    await this.#flights.fly(signal, async (abortSignal) => {
-      const { upload } = this.#section(Math.floor(before / this.#sectionParts) + 1);
-      const part = await (await upload).putPart((before % this.#sectionParts) + 1, bytes, abortSignal);
-      this.#parts.sent(number, bytes.length, receiptOf(part));
-    });
+    const { upload } = this.#section(Math.floor(before / this.#sectionParts) + 1);
+    return (await upload).putPart((before % this.#sectionParts) + 1, bytes, signal);
   }
 
   #section(number: number): Section {
@@ -115,43 +100,32 @@ export class S3SectionedUpload implements Upload {
     return section;
   }
 
-  async complete(
-    partCount: number,
-    { ifAbsent, signal }: { readonly ifAbsent: boolean; readonly signal?: AbortSignal },
-  ): Promise<boolean> {
-    const bytes = this.#parts.bytesOf(partCount);
-    // Before anything is copied; and stores that do not keep the condition at least do not overwrite what was there before.
-    const isTaken = ifAbsent && (await this.#store.stat(this.#key, signal)) !== undefined;
-    const isDone = !isTaken && (await this.#publish(bytes, ifAbsent, signal));
-    if (!isDone || bytes === 0) {
-      await this.abort();
-      return isDone;
-    }
-    await this.#flights.end();
+  /** @returns false when the key was taken and `ifAbsent` */
+  async publish(parts: PartTable, bytes: number, options: PublishOptions): Promise<boolean> {
+    const { ifAbsent, signal, flights } = options;
+    const sectionBytes = this.#sectionParts * parts.partBytes;
+    const copied: CompletedPart[] = new Array(Math.ceil(bytes / sectionBytes));
+    await inParallel(copied.keys(), S3_SECTIONS_AT_ONCE, (index) =>
+      flights.fly(signal, async (abortSignal) => {
+        const ownBytes = Math.min(sectionBytes, bytes - index * sectionBytes);
+        copied[index] = await this.#copySection(index + 1, parts, ownBytes, abortSignal);
+      }),
+    );
+    if (!(await this.#whole.complete(copied, ifAbsent, signal))) return false;
+    await flights.end();
     // What cannot be removed does not make the object worse; it stays where `backup expire --cleanup` finds it.
     await this.#removeSections().catch(() => undefined);
-    await checkWhole(this.#store, this.#key, bytes, signal);
     return true;
   }
 
-  async #publish(bytes: number, ifAbsent: boolean, signal: AbortSignal | undefined): Promise<boolean> {
-    // S3 has no uploads without parts.
-    if (bytes === 0)
-      return this.#store.put(this.#key, Buffer.alloc(0), { ...this.#options, ifAbsent, signal });
-    const sectionBytes = this.#sectionParts * this.partBytes;
-    const copied: CompletedPart[] = new Array(Math.ceil(bytes / sectionBytes));
-    await inParallel(copied.keys(), S3_SECTIONS_AT_ONCE, (index) =>
-      this.#flights.fly(signal, async (abortSignal) => {
-        const ownBytes = Math.min(sectionBytes, bytes - index * sectionBytes);
-        copied[index] = await this.#copySection(index + 1, ownBytes, abortSignal);
-      }),
-    );
-    return this.#whole.complete(copied, ifAbsent, signal);
-  }
-
-  async #copySection(number: number, bytes: number, signal: AbortSignal): Promise<CompletedPart> {
+  async #copySection(
+    number: number,
+    table: PartTable,
+    bytes: number,
+    signal: AbortSignal,
+  ): Promise<CompletedPart> {
     const first = (number - 1) * this.#sectionParts + 1;
-    const parts = partsOf(this.#parts.receipts(first, first + Math.ceil(bytes / this.partBytes)));
+    const parts = partsOf(table.receipts(first, first + Math.ceil(bytes / table.partBytes)));
     const section = this.#section(number);
     const { key } = section;
     const upload = await section.upload;
@@ -160,7 +134,7 @@ export class S3SectionedUpload implements Upload {
     await upload.complete(parts, false, undefined);
     const { tag } = await checkWhole(this.#store, key, bytes, signal);
     const copied = await this.#whole.copyPart(number, key, tag, signal);
-    this.#checkCopied(copied, parts, bytes);
+    this.#checkCopied(copied, parts, table.partBytes, bytes);
     // At once, so that a store needs room for the whole only once.
     await this.#store.remove(key).then(
       () => this.#sections.delete(number),
@@ -170,15 +144,20 @@ export class S3SectionedUpload implements Upload {
   }
 
   /** Where the store says what it read: that must be what was sent. @throws GK_IO */
-  #checkCopied({ ChecksumCRC32 }: CompletedPart, parts: readonly CompletedPart[], bytes: number): void {
+  #checkCopied(
+    { ChecksumCRC32 }: CompletedPart,
+    parts: readonly CompletedPart[],
+    partBytes: number,
+    bytes: number,
+  ): void {
     const found = crc32Value(ChecksumCRC32);
     const sent = parts.map((part) => crc32Value(part.ChecksumCRC32));
     if (found === undefined || sent.includes(undefined)) return;
     let [expected, leftBytes] = [0, bytes];
     for (const value of sent) {
-      const partBytes = Math.min(this.partBytes, leftBytes);
-      expected = combineCrc32(expected, value!, partBytes);
-      leftBytes -= partBytes;
+      const ownBytes = Math.min(partBytes, leftBytes);
+      expected = combineCrc32(expected, value!, ownBytes);
+      leftBytes -= ownBytes;
     }
     if (found === expected) return;
     throw new GraphkeepError(
@@ -191,7 +170,6 @@ export class S3SectionedUpload implements Upload {
   }
 
   async abort(): Promise<void> {
-    if (!(await this.#flights.end())) return;
     const ends = await Promise.allSettled([this.#whole.abort(), this.#removeSections()]);
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
   }

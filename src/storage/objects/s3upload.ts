@@ -1,4 +1,5 @@
 /** An upload to S3: one multipart upload, or for huge objects many that are put together. */
+import type { CompletedPart } from '@aws-sdk/client-s3';
 import {
   OBJECT_PART_BYTES_DEFAULT,
   OBJECT_PART_BYTES_MAX,
@@ -10,8 +11,8 @@ import { Flights } from './flights.ts';
 import { PartTable, planSections, type SectionLimits } from './parts.ts';
 import { checkWhole } from './requests.ts';
 import type { S3Store } from './s3.ts';
-import { partsOf, receiptOf, S3Multipart } from './s3multipart.ts';
-import { S3SectionedUpload } from './s3sections.ts';
+import { type PublishOptions, receiptOf, S3Multipart } from './s3multipart.ts';
+import { S3Sections } from './s3sections.ts';
 import type { Upload, UploadOptions } from './store.ts';
 
 export const S3_LIMITS: SectionLimits = {
@@ -29,10 +30,24 @@ export async function beginS3Upload(
   options: UploadOptions,
 ): Promise<Upload> {
   const { partBytes, sectionParts } = planSections(options.bytesExpected, store.limits);
-  if (sectionParts !== undefined)
-    return S3SectionedUpload.begin(store, key, mark, { partBytes, sectionParts }, options);
-  const upload = await S3Multipart.begin(store, key, mark, options);
-  return new S3Upload(store, key, upload, partBytes, options);
+  const { partsMax } = store.limits;
+  const [carrier, partsOfAll] =
+    sectionParts === undefined
+      ? [await S3Multipart.begin(store, key, mark, options), partsMax]
+      : [await S3Sections.begin(store, key, mark, sectionParts, options), sectionParts * partsMax];
+  return new S3Upload(store, key, carrier, new PartTable(partBytes, partsOfAll), options);
+}
+
+/** What takes the parts, and makes the object of them. */
+interface Carrier {
+  readonly id: string;
+  putPart(number: number, bytes: Buffer, signal: AbortSignal): Promise<CompletedPart>;
+  /**
+   * The object appears, of the first parts with so many bytes, and nothing else stays. What takes long is a flight.
+   * @returns false when the key was taken and `ifAbsent`
+   */
+  publish(parts: PartTable, bytes: number, options: PublishOptions): Promise<boolean>;
+  abort(): Promise<void>;
 }
 
 class S3Upload implements Upload {
@@ -40,25 +55,25 @@ class S3Upload implements Upload {
   readonly partBytes: number;
   readonly #store: S3Store;
   readonly #key: string;
-  readonly #upload: S3Multipart;
-  readonly #options: UploadOptions;
+  readonly #carrier: Carrier;
   readonly #parts: PartTable;
+  readonly #options: UploadOptions;
   readonly #flights = new Flights();
 
-  constructor(store: S3Store, key: string, upload: S3Multipart, partBytes: number, options: UploadOptions) {
-    this.id = upload.id;
-    this.partBytes = partBytes;
+  constructor(store: S3Store, key: string, carrier: Carrier, parts: PartTable, options: UploadOptions) {
+    this.id = carrier.id;
+    this.partBytes = parts.partBytes;
     this.#store = store;
     this.#key = key;
-    this.#upload = upload;
+    this.#carrier = carrier;
+    this.#parts = parts;
     this.#options = options;
-    this.#parts = new PartTable(partBytes, store.limits.partsMax);
   }
 
   async putPart(number: number, bytes: Buffer, signal?: AbortSignal): Promise<void> {
     this.#parts.check(number, bytes.length);
     await this.#flights.fly(signal, async (abortSignal) => {
-      const part = await this.#upload.putPart(number, bytes, abortSignal);
+      const part = await this.#carrier.putPart(number, bytes, abortSignal);
       this.#parts.sent(number, bytes.length, receiptOf(part));
     });
   }
@@ -68,10 +83,10 @@ class S3Upload implements Upload {
     { ifAbsent, signal }: { readonly ifAbsent: boolean; readonly signal?: AbortSignal },
   ): Promise<boolean> {
     const bytes = this.#parts.bytesOf(partCount);
-    // Stores that do not keep the condition at least do not overwrite what was there before.
+    // Before anything is put together; and stores that do not keep the condition at least do not overwrite what was there.
     const isTaken = ifAbsent && (await this.#store.stat(this.#key, signal)) !== undefined;
-    const isDone = !isTaken && (await this.#publish(partCount, ifAbsent, signal));
-    if (!isDone || partCount === 0) {
+    const isDone = !isTaken && (await this.#publish(bytes, ifAbsent, signal));
+    if (!isDone || bytes === 0) {
       await this.abort();
       return isDone;
     }
@@ -80,14 +95,14 @@ class S3Upload implements Upload {
     return true;
   }
 
-  async #publish(partCount: number, ifAbsent: boolean, signal: AbortSignal | undefined): Promise<boolean> {
+  async #publish(bytes: number, ifAbsent: boolean, signal: AbortSignal | undefined): Promise<boolean> {
     // S3 has no uploads without parts.
-    return partCount === 0
+    return bytes === 0
       ? this.#store.put(this.#key, Buffer.alloc(0), { ...this.#options, ifAbsent, signal })
-      : this.#upload.complete(partsOf(this.#parts.receipts(1, partCount + 1)), ifAbsent, signal);
+      : this.#carrier.publish(this.#parts, bytes, { ifAbsent, signal, flights: this.#flights });
   }
 
   async abort(): Promise<void> {
-    if (await this.#flights.end()) await this.#upload.abort();
+    if (await this.#flights.end()) await this.#carrier.abort();
   }
 }
