@@ -12,6 +12,7 @@ import { formatUuid } from '../formats/neostore.ts';
 import { storeIdHash } from '../formats/storeid.ts';
 import { ARTIFACTS_OPENING_MAX } from '../limits.ts';
 import { storedBytesOf } from '../storage/local.ts';
+import { inParallel } from '../storage/parallel.ts';
 import { filesIn, type ListedFacts, type ListedFile } from '../storage/places.ts';
 import { parseClearHeader } from './clearheader.ts';
 import { type ArtifactSummary, newestFirst, storeKeyOf } from './summary.ts';
@@ -54,20 +55,15 @@ export async function catalogueOf(
 ): Promise<Catalogue> {
   const artifacts: ArtifactSummary[] = [];
   const unreadable: UnreadableArtifact[] = [];
-  const readAll = async (queue: Iterator<ListedFile>): Promise<void> => {
-    for (let next = queue.next(); next.done !== true; next = queue.next()) {
-      throwIfAborted(signal);
-      const { path, facts } = next.value;
-      try {
-        artifacts.push(await summaryOf(path, sealed, facts));
-      } catch (error) {
-        if (!(error instanceof GraphkeepError)) throw error;
-        unreadable.push({ path, code: error.code, message: error.message });
-      }
+  await inParallel(files, ARTIFACTS_OPENING_MAX, async ({ path, facts }) => {
+    throwIfAborted(signal);
+    try {
+      artifacts.push(await summaryOf(path, sealed, facts));
+    } catch (error) {
+      if (!(error instanceof GraphkeepError)) throw error;
+      unreadable.push({ path, code: error.code, message: error.message });
     }
-  };
-  const queue = files[Symbol.iterator]();
-  await Promise.all(Array.from({ length: ARTIFACTS_OPENING_MAX }, () => readAll(queue)));
+  });
   return {
     artifacts: artifacts.toSorted(newestFirst),
     unreadable: unreadable.toSorted((left, right) => (left.path < right.path ? -1 : 1)),

@@ -1,8 +1,8 @@
 /** What the processors of this machine have been used for, as Linux counts it: proc_stat(5), getrusage(2). */
 import { readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from './pause.ts';
 
-/** A number of CLOCK ticks a second that Linux shows to programs whatever the machine. */
+/** Linux counts in these for programs, whatever the machine. */
 const TICKS_PER_SECOND = 100;
 const PROC_STAT = '/proc/stat';
 
@@ -22,7 +22,7 @@ export interface OwnTimes {
 
 export interface ProcessorMeter {
   nowMs(): number;
-  /** Rejects when the signal is given. */
+  /** @throws GK_INTERRUPTED */
   pause(timeMs: number, signal: AbortSignal | undefined): Promise<void>;
   own(): OwnTimes;
   machine(): MachineTimes;
@@ -37,7 +37,7 @@ export function processorMeter(): ProcessorMeter | undefined {
   }
   return {
     nowMs: () => performance.now(),
-    pause: (timeMs, signal) => sleep(timeMs, undefined, signal === undefined ? {} : { signal }),
+    pause,
     own: readOwnTimes,
     machine: readMachineTimes,
   };

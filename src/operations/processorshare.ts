@@ -3,7 +3,6 @@
  * busy cores a backup at niceness 10 took a fifth of the server's throughput (docs/benchmark.md). Where half of the
  * processors' time is free, nothing is held back.
  */
-import { GraphkeepError } from '../errors.ts';
 import {
   CPU_SHARE_ALL,
   PROCESSOR_CREDIT_MS,
@@ -71,10 +70,7 @@ export class ProcessorShare {
     if (this.#meter === undefined) return;
     this.#look(this.#meter);
     const waitMs = this.#owedMs(this.#meter);
-    if (waitMs <= 0) return;
-    await this.#meter.pause(waitMs, signal).catch((error: unknown) => {
-      throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: error });
-    });
+    if (waitMs > 0) await this.#meter.pause(waitMs, signal);
   }
 
   #look(meter: ProcessorMeter): void {

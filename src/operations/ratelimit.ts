@@ -2,12 +2,11 @@
  * Holds reading to a rate, so that a backup leaves the disks to the server, and to a share of busy processors. Bytes are
  * paid for before they are read, one frame at a time.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { frameBytesAt } from '../artifact/frame.ts';
 import type { MemberSource } from '../artifact/membersource.ts';
-import { GraphkeepError } from '../errors.ts';
 import { RATE_CREDIT_MS_MAX } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
+import { pause } from './pause.ts';
 import type { ProcessorShare } from './processorshare.ts';
 
 export class RateLimit {
@@ -40,11 +39,7 @@ export class RateLimit {
     const waitMs = this.#paidUntilMs - performance.now();
     this.#charge(bytes);
     if (waitMs <= 0) return;
-    await sleep(waitMs, undefined, this.#signal === undefined ? {} : { signal: this.#signal }).catch(
-      (error: unknown) => {
-        throw new GraphkeepError('GK_INTERRUPTED', 'interrupted', { cause: error });
-      },
-    );
+    await pause(waitMs, this.#signal);
   }
 
   /** What was not used is not saved up for long: after an idle hour, an hour's worth would be read at full speed. */

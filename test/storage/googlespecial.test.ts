@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { openObjectStore } from '../../src/storage/objects/open.ts';
-import { inParallel } from '../../src/storage/objects/parallel.ts';
+import { inParallel } from '../../src/storage/parallel.ts';
 import { noise } from '../fixtures/random.ts';
 import { failure } from '../fixtures/workspace.ts';
 import { startFakeGcs } from './fakegcs.ts';

@@ -86,10 +86,10 @@ function sectionOf(sections: Sections, name: string): Values | undefined {
 
 function sharedFiles(home: string): [configuration: string, credentials: string] {
   const { AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE } = process.env;
-  const given = [AWS_CONFIG_FILE || '~/.aws/config', AWS_SHARED_CREDENTIALS_FILE || '~/.aws/credentials'];
-  return given.map((file) => (file.startsWith('~/') ? path.join(home, file.slice(2)) : file)) as [
-    string,
-    string,
+  const absolute = (file: string): string => (file.startsWith('~/') ? path.join(home, file.slice(2)) : file);
+  return [
+    absolute(AWS_CONFIG_FILE || '~/.aws/config'),
+    absolute(AWS_SHARED_CREDENTIALS_FILE || '~/.aws/credentials'),
   ];
 }
 

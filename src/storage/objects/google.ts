@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { GOOGLE_PARTS_AT_ONCE, OBJECT_LIST_PAGE, OBJECT_PART_BYTES_DEFAULT } from '../../limits.ts';
+import { inParallel } from '../parallel.ts';
 import { fullKey, type StoreAddress } from './address.ts';
 import type { Doing } from './failures.ts';
 import {
@@ -19,7 +20,6 @@ import {
 import { googleAnswerOf, tellGoogle } from './googlefailures.ts';
 import { beginGoogleUpload } from './googleupload.ts';
 import { keyBelow, Pages } from './listing.ts';
-import { inParallel } from './parallel.ts';
 import { Persistence, type Tell } from './persistence.ts';
 import { beginsAt, checkPut, reading } from './requests.ts';
 import type { StoreSettings } from './settings.ts';

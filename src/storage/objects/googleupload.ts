@@ -3,11 +3,11 @@
  * they are put together, 32 at a time and the results again, until one is left, and then removed.
  */
 import { GOOGLE_COMPOSE_MAX, GOOGLE_OBJECT_BYTES_MAX, GOOGLE_PARTS_AT_ONCE } from '../../limits.ts';
+import { inParallel } from '../parallel.ts';
 import { fullKey } from './address.ts';
 import { Flights } from './flights.ts';
 import type { GoogleStore } from './google.ts';
 import { googleResource, type JsonFields, kmsKey } from './googleclient.ts';
-import { inParallel } from './parallel.ts';
 import { PartTable } from './parts.ts';
 import { checkWhole } from './requests.ts';
 import { type Upload, type UploadOptions, WRITE_MARK } from './store.ts';

@@ -4,10 +4,10 @@
  */
 import { access, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ensureDistribution, forgetDistribution, type Line } from './distribution.ts';
+import { ensureDistribution, type Line } from './distribution.ts';
 import { createHome, scratchRoot, startServer } from './server.ts';
 
-/** Made once for each version of Neo4j and Java, by a server that is started and stopped. */
+/** Made once for each version of Neo4j and Java, by a server that is started and stopped; for processes begun later. */
 export async function ensureClassArchive(line: Line): Promise<void> {
   const { classArchive } = await ensureDistribution(line);
   const isThere = await access(classArchive).then(
@@ -23,7 +23,6 @@ export async function ensureClassArchive(line: Line): Promise<void> {
     await server.driver.executeQuery('CREATE (n:Archived {number: 1}) RETURN n');
     await server.stop();
     await rename(partial, classArchive);
-    forgetDistribution(line);
   } finally {
     await rm(partial, { force: true });
     await rm(folder, { recursive: true, force: true });

@@ -170,11 +170,6 @@ async function download(version: string, target: string): Promise<void> {
 
 const pendingDistributions = new Map<Line, Promise<Distribution>>();
 
-/** What was found out is to be found out again: a class archive was made. */
-export function forgetDistribution(line: Line): void {
-  pendingDistributions.delete(line);
-}
-
 /** Gives the jars and the Java of a line; fetches the jars from Maven Central when the cache lacks them. */
 export function ensureDistribution(line: Line): Promise<Distribution> {
   let pending = pendingDistributions.get(line);

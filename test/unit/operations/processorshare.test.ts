@@ -120,4 +120,11 @@ describe('use of the processors', () => {
     assert.ok(after.ordinaryMs >= before.ordinaryMs && after.ordinaryMs <= after.allMs);
     assert.ok(meter.own().userMs + meter.own().systemMs > own.userMs + own.systemMs);
   });
+
+  test('a pause on it ends when it is interrupted', async () => {
+    const stop = new AbortController();
+    const paused = processorMeter()!.pause(600_000, stop.signal);
+    stop.abort();
+    await assert.rejects(paused, failure('GK_INTERRUPTED', /interrupted/));
+  });
 });

@@ -26,12 +26,12 @@ import { AZURE_LIMITS } from '../../../src/storage/objects/azureupload.ts';
 import { networkFailure, statusFailure } from '../../../src/storage/objects/failures.ts';
 import { Flights } from '../../../src/storage/objects/flights.ts';
 import { keyBelow, Pages } from '../../../src/storage/objects/listing.ts';
-import { inParallel } from '../../../src/storage/objects/parallel.ts';
 import { choosePartBytes, PartTable, partsAtOnce, planSections } from '../../../src/storage/objects/parts.ts';
 import { Receipts } from '../../../src/storage/objects/receipts.ts';
 import { partsOf, receiptOf } from '../../../src/storage/objects/s3multipart.ts';
 import { S3_LIMITS } from '../../../src/storage/objects/s3upload.ts';
 import { cleanCause, scrubber, shortWords } from '../../../src/storage/objects/secrets.ts';
+import { inParallel } from '../../../src/storage/parallel.ts';
 import { failure } from '../../fixtures/workspace.ts';
 
 describe('URLs of object stores', () => {
