@@ -1,28 +1,18 @@
 /**
- * Bytes of an artifact's file: by range, one frame at a time, or as one decompressed stream. Everything that reads an
+ * Bytes of an artifact's file: by range, or as one decompressed stream. Everything that reads an
  * artifact stands on these; they know nothing of members.
  */
 import { pipeline, Readable } from 'node:stream';
-import { promisify } from 'node:util';
-import { constants, createZstdDecompress, zstdDecompress, zstdDecompressSync } from 'node:zlib';
+import { constants, createZstdDecompress } from 'node:zlib';
 import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
-import { FRAME_RAW_BYTES, KIB, MIB } from '../limits.ts';
+import { KIB, MIB } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
 
 const STREAM_READ_BYTES = MIB;
 /** Small artifacts, such as differentials of a quiet database, are read at once. */
 export const HEAD_BYTES = 32 * KIB;
 const TAIL_BYTES = 64 * KIB;
-/** Of text such as an index; a wrong guess costs another piece. */
-const LIKELY_RATIO = 8;
-/** Node's lower limit. */
-const CHUNK_BYTES_MIN = 64;
-/** To hand so little to another thread takes longer than to decompress it: a twentieth of `backup inspect`. */
-const AT_ONCE_BYTES_MAX = 32 * KIB;
-
-const decompressAside = promisify(zstdDecompress);
-
 /** Exactly these bytes. @throws FormatError when the file ends before */
 export async function readRange(file: ReadableFile, position: number, bytes: number): Promise<Buffer> {
   const target = Buffer.allocUnsafe(bytes);
@@ -49,21 +39,6 @@ export async function withEndsInMemory(file: ReadableFile): Promise<ReadableFile
       return file.read(target, position);
     },
   };
-}
-
-/** One whole frame, whose content is at most `rawBytesMax` long. @throws FormatError */
-export async function decompressFrame(stored: Buffer, rawBytesMax: number): Promise<Buffer> {
-  // In one piece, where its size is known: Node's default of 16 KiB pieces doubles the processor time of a frame. Where only
-  // a bound is known, as for an index, a buffer of that size would cost more than all the rest.
-  const likelyBytes = rawBytesMax <= FRAME_RAW_BYTES ? rawBytesMax : stored.length * LIKELY_RATIO;
-  const chunkSize = Math.max(CHUNK_BYTES_MIN, Math.min(likelyBytes, FRAME_RAW_BYTES));
-  const options = { maxOutputLength: rawBytesMax, chunkSize };
-  try {
-    if (stored.length <= AT_ONCE_BYTES_MAX) return zstdDecompressSync(stored, options);
-    return await decompressAside(stored, options);
-  } catch (error) {
-    throw new FormatError(`a frame cannot be decompressed: ${(error as Error).message}`);
-  }
 }
 
 /** The file from `start` on. */

@@ -2,7 +2,6 @@
  * Frames of a member: header, content and padding of its tar entry in pieces that are compressed each on its own. A backup
  * server makes them as well, so that what crosses the network is compressed and is not compressed again behind it.
  */
-import { constants, zstdCompress } from 'node:zlib';
 import { FormatError } from '../formats/formaterror.ts';
 import { TAR_BLOCK_BYTES, tarPadding, writeTarHeader } from '../formats/tar.ts';
 import { FRAME_RAW_BYTES, KIB } from '../limits.ts';
@@ -61,24 +60,6 @@ function contentOf(raw: Buffer, offset: number, { bytes }: Pick<MemberSource, 'b
   const contentBytes = Math.max(0, Math.min(raw.length - headerBytes, bytes - start));
   return { start, content: raw.subarray(headerBytes, headerBytes + contentBytes) };
 }
-
-/** One whole frame with content size and checksum. Never several workers: Node's stream loses data there. */
-export function compressFrame(raw: Buffer, level: number): Promise<Buffer> {
-  const params = {
-    [constants.ZSTD_c_compressionLevel]: level,
-    [constants.ZSTD_c_checksumFlag]: 1,
-  };
-  // In Node's default pieces of 16 KiB a frame costs a fifth more; in one that holds whatever may come, the memory that is
-  // allocated for nothing keeps the garbage collector busy. Most frames shrink to a third.
-  const chunkSize = Math.max(CHUNK_BYTES_MIN, Math.ceil(raw.length / 3));
-  return new Promise((resolve, reject) => {
-    zstdCompress(raw, { params, pledgedSrcSize: raw.length, chunkSize }, (error, stored) =>
-      error === null ? resolve(stored) : reject(error),
-    );
-  });
-}
-
-const CHUNK_BYTES_MIN = 16 * KIB;
 
 /** What a frame of this size may come to when nothing in it can be compressed. */
 export function storedBytesMax(rawBytes: number): number {

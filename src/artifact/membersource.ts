@@ -4,8 +4,9 @@ import type { ArtifactIndex, IndexMember, MemberKind } from '../formats/artifact
 import { FormatError } from '../formats/formaterror.ts';
 import { TAR_BLOCK_BYTES } from '../formats/tar.ts';
 import type { ReadableFile } from '../storage/local.ts';
-import { decompressFrame, readRange } from './bytes.ts';
+import { readRange } from './bytes.ts';
 import { type Artifact, corruptOnFormatError } from './reader.ts';
+import { decompressFrame } from './zstd.ts';
 
 /** Content of a member; `read` must fill the whole target. */
 export interface MemberSource {
@@ -27,6 +28,8 @@ export interface PackedFrame {
   readonly stored: Buffer;
   /** Header, content and padding that it was made from; undefined when it was left packed. */
   readonly raw?: Buffer;
+  /** To be called when it is written: what it lies in is used again. */
+  readonly release?: () => void;
 }
 
 export function memberFromBytes(path: string, kind: MemberSource['kind'], bytes: Buffer): MemberSource {

@@ -30,8 +30,9 @@ import { FormatError } from '../formats/formaterror.ts';
 import { DESCRIPTOR_REGION_BYTES_MAX } from '../limits.ts';
 import type { ReadableFile } from '../storage/local.ts';
 import type { ListedFacts } from '../storage/places.ts';
-import { decompressed, decompressFrame, HEAD_BYTES, readRange, withEndsInMemory } from './bytes.ts';
+import { decompressed, HEAD_BYTES, readRange, withEndsInMemory } from './bytes.ts';
 import { openContent } from './sealedfile.ts';
+import { decompressFrame } from './zstd.ts';
 
 export interface Artifact {
   readonly file: ReadableFile;

@@ -5,7 +5,7 @@
  * The head (descriptor) has a fixed length and is written last, because the highest transaction is known only when
  * the log was read, after every store byte.
  */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { GraphkeepError, throwIfAborted } from '../errors.ts';
 import { MAGIC_BYTES, writeArchiveMetadata, ZSTD_WORD } from '../formats/artifact/container.ts';
@@ -19,17 +19,18 @@ import {
 import { TAR_END_BYTES } from '../formats/tar.ts';
 import { writeRawFrame } from '../formats/zstd.ts';
 import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
-import { decompressFrame } from './bytes.ts';
-import { compressFrame, contentOfFrame, entryBytesOf, fillFrame, frameBytesAt } from './frame.ts';
+import { contentOfFrame, entryBytesOf, fillFrame, frameBytesAt } from './frame.ts';
+import { FrameMemory } from './framememory.ts';
 import type { MemberSource } from './membersource.ts';
+import { compressFrame, decompressFrame } from './zstd.ts';
 
 export type IndexFacts = Omit<ArtifactIndex, 'formatVersion' | 'codec' | 'frames' | 'members'>;
 
 interface StoredFrame {
   readonly stored: Buffer;
   readonly rawBytes: number;
-  /** The buffer it was made from; free again once the frame is written. */
-  readonly raw?: Buffer;
+  /** Called once it is written. */
+  readonly release?: (() => void) | undefined;
 }
 
 /** Where the bytes go: a file, or an object of a store. */
@@ -60,7 +61,7 @@ export class ArtifactWriter {
   readonly #frames: IndexFrame[] = [];
   readonly #members: IndexMember[] = [];
   readonly #inFlight: Promise<StoredFrame>[] = [];
-  readonly #free: Buffer[] = [];
+  readonly #memory = new FrameMemory();
   readonly #onBytes: (bytes: number) => void;
 
   /**
@@ -129,9 +130,7 @@ export class ArtifactWriter {
     let isHashed = true;
     for (let offset = 0; offset < entryBytes; offset += FRAME_RAW_BYTES) {
       throwIfAborted(signal);
-      const content = await this.#addFrame(source, offset);
-      if (content === undefined) isHashed = false;
-      else if (isHashed) hash.update(content);
+      isHashed = (await this.#addFrame(source, offset, hash)) && isHashed;
       this.#onBytes(frameBytesAt(source, offset));
     }
     const member: IndexMember = {
@@ -148,22 +147,25 @@ export class ArtifactWriter {
 
   /**
    * Adds the frame at `offset` of the member's entry: compressed already, where the source can give it so.
-   * @returns its content; undefined when it stayed packed
+   * @returns whether its content was added to the hash: it is not known when it stayed packed
    */
-  async #addFrame(source: MemberSource, offset: number): Promise<Buffer | undefined> {
+  async #addFrame(source: MemberSource, offset: number, hash: Hash): Promise<boolean> {
     const level = this.#compressionLevel;
     const mayStayPacked = this.#publication.readBack !== undefined;
     const packed = level === undefined ? undefined : await source.readPacked?.(offset, level, mayStayPacked);
     const rawBytes = frameBytesAt(source, offset);
     if (packed !== undefined) {
-      const content = packed.raw === undefined ? undefined : contentOfFrame(packed.raw, offset, source);
-      await this.#enqueue(Promise.resolve({ stored: packed.stored, rawBytes }));
-      return content;
+      if (packed.raw !== undefined) hash.update(contentOfFrame(packed.raw, offset, source));
+      const { stored, release } = packed;
+      await this.#enqueue(Promise.resolve({ stored, rawBytes, release }));
+      return packed.raw !== undefined;
     }
-    const raw = this.#rawBuffer(rawBytes);
-    const { content } = await fillFrame(raw, offset, source);
-    await this.#enqueue(this.#compress(raw));
-    return content;
+    const memory = this.#memory.take(rawBytes);
+    const { content } = await fillFrame(memory.subarray(0, rawBytes), offset, source);
+    // Before it is compressed: the frame takes its place in the memory.
+    hash.update(content);
+    await this.#enqueue(this.#compress(memory, rawBytes));
+    return true;
   }
 
   /** From who packed the frames; where nobody knows any more what was in them, from the frames as they were written. */
@@ -208,12 +210,6 @@ export class ArtifactWriter {
     this.#members.push({ ...member, firstFrame });
   }
 
-  /** Large buffers are used again: a fresh one per frame keeps the garbage collector as busy as the compression. */
-  #rawBuffer(bytes: number): Buffer {
-    if (bytes < FRAME_RAW_BYTES) return Buffer.allocUnsafe(bytes);
-    return this.#free.pop() ?? Buffer.allocUnsafe(bytes);
-  }
-
   async #enqueue(frame: Promise<StoredFrame>): Promise<void> {
     // A failure is reported where the frame is awaited, in order; without this it would count as unhandled first.
     frame.catch(() => undefined);
@@ -221,10 +217,14 @@ export class ArtifactWriter {
     await this.#drain(FRAMES_IN_FLIGHT_MAX - 1);
   }
 
-  async #compress(raw: Buffer): Promise<StoredFrame> {
+  /** What is at the beginning of the memory, which takes the frame as well. */
+  async #compress(memory: Buffer, rawBytes: number): Promise<StoredFrame> {
     const level = this.#compressionLevel;
-    const stored = level === undefined ? raw : await compressFrame(raw, level);
-    return { stored, rawBytes: raw.length, raw };
+    const release = (): void => this.#memory.give(memory);
+    const raw = memory.subarray(0, rawBytes);
+    if (level === undefined) return { stored: raw, rawBytes, release };
+    const bytes = await compressFrame(raw, level, (stored) => stored.copy(memory));
+    return { stored: memory.subarray(0, bytes), rawBytes, release };
   }
 
   /** Writes finished frames in order until at most `leave` are under way. */
@@ -235,13 +235,14 @@ export class ArtifactWriter {
       await this.#publication.append(frame.stored);
       void this.#inFlight.shift();
       this.#frames.push([offset, frame.stored.length, frame.rawBytes, crc32(frame.stored)]);
-      if (frame.raw?.length === FRAME_RAW_BYTES) this.#free.push(frame.raw);
+      frame.release?.();
     }
   }
 
   /** Ends the tar, writes the index, then the head with its final content. */
   async finish(descriptor: ArtifactDescriptor, facts: IndexFacts): Promise<ArtifactIndex> {
-    await this.#enqueue(this.#compress(Buffer.alloc(TAR_END_BYTES)));
+    const end = this.#memory.take(TAR_END_BYTES).fill(0);
+    await this.#enqueue(this.#compress(end, TAR_END_BYTES));
     await this.#drain(0);
     const head = this.#head(descriptor);
     if (head.length !== this.#frames[0]![1])
@@ -255,7 +256,8 @@ export class ArtifactWriter {
       frames: this.#frames,
       members: this.#members,
     };
-    const stored = await compressFrame(Buffer.from(JSON.stringify(index), 'utf8'), INDEX_COMPRESSION_LEVEL);
+    const json = Buffer.from(JSON.stringify(index), 'utf8');
+    const stored = await compressFrame(json, INDEX_COMPRESSION_LEVEL, (frame) => Buffer.from(frame));
     await this.#publication.append(writeIndexBlock(this.#publication.bytes, stored));
     return index;
   }

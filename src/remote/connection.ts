@@ -116,11 +116,11 @@ export class Connection {
   }
 
   /**
-   * A frame of at most `bytesMax` bytes, asked for once.
-   * @returns undefined when the connection broke or damaged it: then ranges are the way
+   * A frame that `target` has room for, asked for once.
+   * @returns the part that was filled; undefined when the connection broke or damaged it: then ranges are the way
    */
-  readFrameOnce(path: string, bytesMax: number, signal?: AbortSignal): Promise<Buffer | undefined> {
-    return this.#unlessBroken((heard) => this.#fetchFrame(path, bytesMax, heard, signal), signal);
+  readFrameOnce(path: string, target: Buffer, signal?: AbortSignal): Promise<Buffer | undefined> {
+    return this.#unlessBroken((heard) => this.#fetchFrame(path, target, heard, signal), signal);
   }
 
   async #unlessBroken<Result>(
@@ -257,7 +257,7 @@ export class Connection {
 
   async #fetchFrame(
     path: string,
-    bytesMax: number,
+    target: Buffer,
     heard: () => void,
     signal: AbortSignal | undefined,
   ): Promise<Buffer> {
@@ -266,7 +266,7 @@ export class Connection {
       this.#answerOf(await readText(response, heard), response);
       throw notOurs(this.address);
     }
-    const content = await readBytes(response, heard, bytesMax);
+    const content = await readInto(response, heard, target);
     if (isIntact(response, content)) return content;
     throw damagedOnTheWay(this.address);
   }
@@ -341,21 +341,34 @@ function serverName(host: string): string {
 }
 
 async function readText(response: IncomingMessage, heard: () => void): Promise<string> {
-  return (await readBytes(response, heard, ANSWER_BYTES_MAX)).toString('utf8');
+  const chunks: Buffer[] = [];
+  await readChunks(response, heard, ANSWER_BYTES_MAX, (chunk) => chunks.push(chunk));
+  return Buffer.concat(chunks).toString('utf8');
 }
 
-async function readBytes(response: IncomingMessage, heard: () => void, bytesMax: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
+/** @returns the part of `target` that was filled */
+async function readInto(response: IncomingMessage, heard: () => void, target: Buffer): Promise<Buffer> {
+  const bytes = await readChunks(response, heard, target.length, (chunk, at) => chunk.copy(target, at));
+  return target.subarray(0, bytes);
+}
+
+async function readChunks(
+  response: IncomingMessage,
+  heard: () => void,
+  bytesMax: number,
+  take: (chunk: Buffer, atBytes: number) => void,
+): Promise<number> {
   let bytes = 0;
   for await (const chunk of response) {
     heard();
+    const at = bytes;
     bytes += (chunk as Buffer).length;
     if (bytes > bytesMax)
       throw new GraphkeepError('GK_PROTOCOL', `an answer has more than ${bytesMax} bytes`);
-    chunks.push(chunk as Buffer);
+    take(chunk as Buffer, at);
   }
   heard();
-  return Buffer.concat(chunks, bytes);
+  return bytes;
 }
 
 function isOfRange({ headers }: IncomingMessage, range: string): boolean {

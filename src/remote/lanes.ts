@@ -59,8 +59,8 @@ export class Lane {
       bytes: member.bytes,
       readRange: async (startBytes, target, signal) =>
         (await this.#attempt(() => readRangeOnce(startBytes, target, signal))) ?? false,
-      fetchFrame: (offset, form, bytesMax, signal) =>
-        this.#attempt(() => fetchFrame(offset, form, bytesMax, signal)),
+      fetchFrame: (offset, form, target, signal) =>
+        this.#attempt(() => fetchFrame(offset, form, target, signal)),
     };
   }
 
@@ -125,12 +125,12 @@ export function spreadReads(
       if (isThere && (await lane.readRange(startBytes, target, signal))) return;
       await first.readRange(startBytes, target, signal);
     },
-    fetchFrame: async (offset, form, bytesMax, signal) => {
+    fetchFrame: async (offset, form, target, signal) => {
       const lane = laneOf(offset / FRAME_RAW_BYTES);
       // Header and padding of the entry depend on the length of the file, which may be another one there.
       const isInside = offset > 0 && offset + FRAME_RAW_BYTES <= TAR_BLOCK_BYTES + (lane?.bytes ?? 0);
-      const stored = isInside ? await lane?.fetchFrame(offset, form, bytesMax, signal) : undefined;
-      return stored ?? first.fetchFrame(offset, form, bytesMax, signal);
+      const stored = isInside ? await lane?.fetchFrame(offset, form, target, signal) : undefined;
+      return stored ?? first.fetchFrame(offset, form, target, signal);
     },
   };
 }

@@ -4,16 +4,10 @@
  * those between are content alone. Where the server tells the hash, to unpack them would cost a third of the backup.
  */
 
-import { decompressFrame } from '../artifact/bytes.ts';
-import {
-  compressFrame,
-  contentOfFrame,
-  entryBytesOf,
-  fillFrame,
-  frameBytesAt,
-  storedBytesMax,
-} from '../artifact/frame.ts';
+import { contentOfFrame, entryBytesOf, fillFrame, frameBytesAt } from '../artifact/frame.ts';
+import type { FrameMemory } from '../artifact/framememory.ts';
 import type { PackedFrame } from '../artifact/membersource.ts';
+import { compressFrame, decompressFrame } from '../artifact/zstd.ts';
 import { GraphkeepError } from '../errors.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { TAR_BLOCK_BYTES } from '../formats/tar.ts';
@@ -28,11 +22,14 @@ export interface FrameForm {
   readonly isHashed: boolean;
 }
 
-/** One try to fetch the frame at `offset`; undefined when the connection broke. */
+/**
+ * One try to fetch the frame at `offset` into `target`, which has room for it.
+ * @returns the part that was filled; undefined when the connection broke
+ */
 export type FetchFrame = (
   offset: number,
   form: FrameForm,
-  storedBytesMax: number,
+  target: Buffer,
   signal: AbortSignal,
 ) => Promise<Buffer | undefined>;
 
@@ -56,6 +53,7 @@ export interface PackedReaders {
 export class FramesAhead {
   readonly #member: RemoteMember;
   readonly #readers: PackedReaders;
+  readonly #memory: FrameMemory;
   readonly #onAllAsked: (form: FrameForm) => void;
   /** Whether each frame was fetched once, in one go: then the server knows what arrived. */
   #isServersOwn = true;
@@ -67,10 +65,12 @@ export class FramesAhead {
   constructor(
     member: RemoteMember,
     readers: PackedReaders,
+    memory: FrameMemory,
     onAllAsked: (form: FrameForm) => void = () => undefined,
   ) {
     this.#member = member;
     this.#readers = readers;
+    this.#memory = memory;
     this.#onAllAsked = onAllAsked;
   }
 
@@ -125,15 +125,17 @@ export class FramesAhead {
   /** What is hashed there stays packed here, if it is content alone. */
   async #fetch(offset: number, form: FrameForm, signal: AbortSignal): Promise<PackedFrame> {
     const rawBytes = frameBytesAt(this.#member, offset);
-    const stored = await this.#readers.fetchFrame(offset, form, storedBytesMax(rawBytes), signal);
+    const memory = this.#memory.take(rawBytes);
+    const release = (): void => this.#memory.give(memory);
+    const stored = await this.#readers.fetchFrame(offset, form, memory, signal);
     if (stored === undefined) {
       // What the server hashed may not be what comes instead.
       this.#isServersOwn = false;
-      return this.#pack(offset, form.level, signal);
+      return { ...(await this.#pack(offset, form.level, memory, signal)), release };
     }
     const isInside = offset > 0 && offset + FRAME_RAW_BYTES <= TAR_BLOCK_BYTES + this.#member.bytes;
     const staysPacked = form.isHashed && isInside && contentBytesOf(stored) === rawBytes;
-    return staysPacked ? { stored } : { stored, raw: await this.#unpack(stored, offset) };
+    return staysPacked ? { stored, release } : { stored, raw: await this.#unpack(stored, offset), release };
   }
 
   async #unpack(stored: Buffer, offset: number): Promise<Buffer> {
@@ -150,12 +152,13 @@ export class FramesAhead {
   }
 
   /** Where connections break before a frame is over, ranges get through, since they become smaller. */
-  async #pack(offset: number, level: number, signal: AbortSignal): Promise<PackedFrame> {
+  async #pack(offset: number, level: number, memory: Buffer, signal: AbortSignal): Promise<PackedFrame> {
     const raw = Buffer.allocUnsafe(frameBytesAt(this.#member, offset));
     const read = (target: Buffer, position: number): Promise<void> =>
       this.#readers.readRange(position, target, signal);
     await fillFrame(raw, offset, { ...this.#member, read });
-    return { stored: await compressFrame(raw, level), raw };
+    const bytes = await compressFrame(raw, level, (stored) => stored.copy(memory));
+    return { stored: memory.subarray(0, bytes), raw };
   }
 }
 

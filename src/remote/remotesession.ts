@@ -1,5 +1,6 @@
 /** One session with a backup server: its steps, its members, and the signs of life that keep it open. */
 import { randomBytes } from 'node:crypto';
+import { FrameMemory } from '../artifact/framememory.ts';
 import { RENEWALS_PER_TIMEOUT, SESSION_CLOSE_MS_MAX } from '../limits.ts';
 import type { Connection } from './connection.ts';
 import type { Fields } from './fields.ts';
@@ -29,6 +30,7 @@ export class RemoteSession {
   readonly #outer: AbortSignal | undefined;
   readonly #interrupt = (): void => this.#abort();
   readonly #members = new Set<RangedMember>();
+  readonly #memory = new FrameMemory();
   readonly #renewal: NodeJS.Timeout;
   #isRenewing = false;
   #stepNumber = 0;
@@ -82,9 +84,9 @@ export class RemoteSession {
       readRange: (startBytes, target, signal) => this.#connection.readRange(path, startBytes, target, signal),
       readRangeOnce: (startBytes, target, signal) =>
         this.#connection.readRangeOnce(path, startBytes, target, signal),
-      fetchFrame: (offset, { level, isHashed }, bytesMax, signal) => {
+      fetchFrame: (offset, { level, isHashed }, target, signal) => {
         const query = `level=${level}${isHashed ? '&hash=true' : ''}`;
-        return this.#connection.readFrameOnce(`${path}/frames/${offset}?${query}`, bytesMax, signal);
+        return this.#connection.readFrameOnce(`${path}/frames/${offset}?${query}`, target, signal);
       },
     };
   }
@@ -110,7 +112,7 @@ export class RemoteSession {
     const { readRange, fetchFrame } = spreadReads(this.readersOf(member), lanes);
     const ranged = rangedMember(member, readRange);
     const fetchHash = lanes.length === 0 ? this.#hashReaderOf(member) : undefined;
-    const frames = new FramesAhead(member, { readRange, fetchFrame, fetchHash }, onAllAsked);
+    const frames = new FramesAhead(member, { readRange, fetchFrame, fetchHash }, this.#memory, onAllAsked);
     const both: SessionMember = {
       ...ranged,
       begin: (form) => frames.begin(form),

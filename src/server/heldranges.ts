@@ -12,7 +12,7 @@ export interface HeldRange {
   readonly release: () => void;
   /** False once it was released, or cut off for another answer: then its memory holds something else, or soon will. */
   readonly isHeld: () => boolean;
-  /** The same memory with other bytes in it, at most `HELD_BYTES_MAX`. */
+  /** The same memory with other bytes in it, at most `HELD_BYTES_MAX`; with none when it is not held: nothing is sent. */
   readonly replace: (bytes: Buffer) => HeldRange;
 }
 
@@ -68,7 +68,7 @@ export class HeldRanges {
       content,
       release: slot.release,
       isHeld,
-      replace: (bytes) => this.#held(slot, buffer, isHeld() ? buffer.subarray(0, bytes.copy(buffer)) : bytes),
+      replace: (bytes) => this.#held(slot, buffer, buffer.subarray(0, isHeld() ? bytes.copy(buffer) : 0)),
     };
   }
 

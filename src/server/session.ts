@@ -6,14 +6,9 @@
  * first one late. So every step has a number: asked again it is not done again, and what comes too late is refused.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  compressFrame,
-  entryBytesOf,
-  type FrameContent,
-  fillFrame,
-  frameBytesAt,
-} from '../artifact/frame.ts';
+import { entryBytesOf, type FrameContent, fillFrame, frameBytesAt } from '../artifact/frame.ts';
 import type { MemberSource } from '../artifact/membersource.ts';
+import { compressFrame } from '../artifact/zstd.ts';
 import { GraphkeepError } from '../errors.ts';
 import type { OpenGroup } from '../hotcopy/group.ts';
 import type { LogSource } from '../hotcopy/logafter.ts';
@@ -219,13 +214,15 @@ export class Session {
     };
     const held = await this.#ranges.read(rawBytes, fill, cut);
     try {
-      const stored = await compressFrame(held.content, level);
-      // While it was compressed, those that it had overtaken were read: to hash it now spares a copy of it.
-      if (part !== undefined && held.isHeld()) hash.add(part.start, part.content);
-      else if (part !== undefined) hash.giveUp();
-      this.sentBytes += stored.length;
-      // In the place of what it was made from: while it is sent, only one of the two takes memory.
-      return held.replace(stored);
+      const sent = await compressFrame(held.content, level, (stored) => {
+        // While it was compressed, those that it had overtaken were read: to hash it now spares a copy of it.
+        if (part !== undefined && held.isHeld()) hash.add(part.start, part.content);
+        else if (part !== undefined) hash.giveUp();
+        // In the place of what it was made from: while it is sent, only one of the two takes memory.
+        return held.replace(stored);
+      });
+      this.sentBytes += sent.content.length;
+      return sent;
     } catch (error) {
       held.release();
       throw error;

@@ -1,12 +1,11 @@
 /**
- * The door to the two system calls that Node has no function for: `fcntl` locks and `renameat2`. It owns the loading
- * of koffi, which is done at the first call, so that commands which need no lock start without it. Only 64-bit Linux
+ * The door to the two system calls that Node has no function for: `fcntl` locks and `renameat2`. Only 64-bit Linux
  * on x64 and arm64 is served: structure layout and call numbers were written down for these.
  */
-import { createRequire } from 'node:module';
 import os from 'node:os';
 import util from 'node:util';
 import { GraphkeepError } from '../errors.ts';
+import { type Koffi, loadKoffi } from './koffi.ts';
 
 /** `struct flock` of 64-bit Linux. */
 export interface FlockStructure {
@@ -66,7 +65,7 @@ function load(): LibraryCalls {
       },
     );
   }
-  const koffi = loadKoffi();
+  const koffi = koffiForLocks();
   const library = koffi.load(null);
   koffi.struct('graphkeep_flock', {
     l_type: 'int16',
@@ -87,9 +86,9 @@ function load(): LibraryCalls {
   };
 }
 
-function loadKoffi(): typeof import('koffi') {
+function koffiForLocks(): Koffi {
   try {
-    return createRequire(import.meta.url)('koffi') as typeof import('koffi');
+    return loadKoffi();
   } catch (error) {
     throw new GraphkeepError(
       'GK_UNSUPPORTED',

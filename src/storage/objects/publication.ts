@@ -6,6 +6,15 @@ import { GraphkeepError } from '../../errors.ts';
 import { partsAtOnce } from './parts.ts';
 import type { ObjectStore, Upload, UploadOptions } from './store.ts';
 
+/** What a rewind goes back to. */
+interface Held {
+  readonly bytes: number;
+  readonly partNumber: number;
+  readonly partFilled: number;
+  /** What its part held before it, once that part was sent. */
+  prefix?: Buffer;
+}
+
 export class ObjectPublication {
   readonly partialPath: string;
   readonly #options: UploadOptions;
@@ -24,8 +33,7 @@ export class ObjectPublication {
   #bytes = 0;
   /** Known when all of them are in the store. */
   #partCount: number | undefined;
-  /** What a rewind goes back to: everything before it in its part. */
-  #held: { readonly bytes: number; readonly partNumber: number; readonly prefix: Buffer } | undefined;
+  #held: Held | undefined;
 
   private constructor(store: ObjectStore, key: string, upload: Upload, options: UploadOptions) {
     this.#key = key;
@@ -56,9 +64,7 @@ export class ObjectPublication {
 
   /** From now on `truncate` can come back to here. What was held before is held no more. */
   hold(): void {
-    // A copy, since the buffer of a part that was sent is used again.
-    const prefix = Buffer.from(this.#part.subarray(0, this.#partFilled));
-    this.#held = { bytes: this.#bytes, partNumber: this.#partNumber, prefix };
+    this.#held = { bytes: this.#bytes, partNumber: this.#partNumber, partFilled: this.#partFilled };
   }
 
   /** Only bytes of the first part: the head of an artifact. */
@@ -83,9 +89,9 @@ export class ObjectPublication {
       this.#part = this.#first;
       this.#first = undefined;
     }
-    held.prefix.copy(this.#part);
+    held.prefix?.copy(this.#part);
     this.#partNumber = held.partNumber;
-    this.#partFilled = held.prefix.length;
+    this.#partFilled = held.partFilled;
     this.#bytes = bytes;
   }
 
@@ -130,11 +136,21 @@ export class ObjectPublication {
   async #endPart(): Promise<void> {
     const { length } = this.#part;
     if (this.#partNumber === 1) this.#first = this.#part;
-    else this.#send(this.#partNumber, this.#part);
+    else {
+      this.#keepPrefix();
+      this.#send(this.#partNumber, this.#part);
+    }
     await this.#settle(partsAtOnce(length) - 1);
     this.#part = this.#spare.pop() ?? Buffer.allocUnsafe(length);
     this.#partNumber += 1;
     this.#partFilled = 0;
+  }
+
+  /** The buffer of a part that was sent is used again. Few parts end behind what is held: most trees are small. */
+  #keepPrefix(): void {
+    const held = this.#held;
+    if (held?.partNumber === this.#partNumber)
+      held.prefix = Buffer.from(this.#part.subarray(0, held.partFilled));
   }
 
   #send(number: number, bytes: Buffer): void {

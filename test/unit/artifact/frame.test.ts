@@ -5,7 +5,6 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import {
-  compressFrame,
   contentOfFrame,
   entryBytesOf,
   fillFrame,
@@ -17,6 +16,7 @@ import { ArtifactWriter } from '../../../src/artifact/writer.ts';
 import { FormatError } from '../../../src/formats/formaterror.ts';
 import { FRAME_RAW_BYTES } from '../../../src/limits.ts';
 import { Publication } from '../../../src/storage/local.ts';
+import { compressed } from '../../fixtures/frames.ts';
 import { storeIdOf } from '../../fixtures/lines.ts';
 import { noise } from '../../fixtures/random.ts';
 import { temporaryFolder } from '../../fixtures/workspace.ts';
@@ -82,7 +82,7 @@ describe('frames made elsewhere', () => {
         readPacked: async (offset, level) => {
           packedFrames += 1;
           const raw = await frameOf(source, offset);
-          return { stored: await compressFrame(raw, level), raw };
+          return { stored: await compressed(raw, level), raw };
         },
       };
     });
@@ -103,7 +103,7 @@ describe('frames made elsewhere', () => {
       read: () => Promise.reject(new Error('read although it came packed')),
       readPacked: async (offset, level, mayStayPacked) => {
         const raw = await frameOf(source, offset);
-        const stored = await compressFrame(raw, level);
+        const stored = await compressed(raw, level);
         return mayStayPacked && offset === FRAME_RAW_BYTES ? { stored } : { stored, raw };
       },
     };
@@ -157,7 +157,7 @@ describe('frames made elsewhere', () => {
 
   test('a frame that cannot be compressed has room', async () => {
     for (const bytes of [1, 512, FRAME_RAW_BYTES]) {
-      assert.ok((await compressFrame(noise(bytes, 5), 1)).length <= storedBytesMax(bytes));
+      assert.ok((await compressed(noise(bytes, 5), 1)).length <= storedBytesMax(bytes));
     }
   });
 });

@@ -1,10 +1,12 @@
 /** Frames that the server has compressed: what comes wrong is refused, what does not come is read by ranges. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { compressFrame, fillFrame, frameBytesAt } from '../../../src/artifact/frame.ts';
-import { type MemberSource, memberFromBytes } from '../../../src/artifact/membersource.ts';
+import { fillFrame, frameBytesAt } from '../../../src/artifact/frame.ts';
+import { FrameMemory } from '../../../src/artifact/framememory.ts';
+import { type MemberSource, memberFromBytes, type PackedFrame } from '../../../src/artifact/membersource.ts';
 import { FRAME_RAW_BYTES, PACKED_LEVEL_MAX, RANGES_IN_FLIGHT_MAX } from '../../../src/limits.ts';
 import { type FetchFrame, FramesAhead, type PackedReaders } from '../../../src/remote/packed.ts';
+import { compressed } from '../../fixtures/frames.ts';
 import { noise } from '../../fixtures/random.ts';
 import { failure } from '../../fixtures/workspace.ts';
 
@@ -18,11 +20,11 @@ async function frameOf(source: MemberSource, offset: number): Promise<Buffer> {
   return raw;
 }
 
-const served: FetchFrame = async (offset, { level }) => compressFrame(await frameOf(member, offset), level);
+const served: FetchFrame = async (offset, { level }) => compressed(await frameOf(member, offset), level);
 const noRange = () => Promise.reject(new Error('read by ranges'));
 
 function framesBy(fetchFrame: FetchFrame, others: Partial<PackedReaders> = {}): FramesAhead {
-  return new FramesAhead(remote, { fetchFrame, readRange: noRange, ...others });
+  return new FramesAhead(remote, { fetchFrame, readRange: noRange, ...others }, new FrameMemory());
 }
 
 async function readAll(frames: FramesAhead): Promise<boolean[]> {
@@ -35,8 +37,8 @@ async function readAll(frames: FramesAhead): Promise<boolean[]> {
 
 /** All but the one at `missingOffset`, whose connection breaks. */
 function missing(missingOffset: number): FetchFrame {
-  return async (offset, form, bytesMax, signal) =>
-    offset === missingOffset ? undefined : served(offset, form, bytesMax, signal);
+  return async (offset, form, target, signal) =>
+    offset === missingOffset ? undefined : served(offset, form, target, signal);
 }
 
 describe('frames of a remote member', () => {
@@ -53,7 +55,7 @@ describe('frames of a remote member', () => {
       const packed = await frames.read(offset, 1, false);
       const expected = await frameOf(member, offset);
       assert.equal(packed!.raw!.equals(expected), true);
-      assert.equal(packed!.stored.equals(await compressFrame(expected, 1)), true);
+      assert.equal(packed!.stored.equals(await compressed(expected, 1)), true);
     }
     assert.ok(most > 1 && most <= RANGES_IN_FLIGHT_MAX, `${most} at once`);
   });
@@ -68,6 +70,7 @@ describe('frames of a remote member', () => {
     const frames = new FramesAhead(
       remote,
       { fetchFrame, readRange: noRange, fetchHash: async () => 'known' },
+      new FrameMemory(),
       () => told.push(asked.length),
     );
     frames.begin({ level: 1, isHashed: true });
@@ -87,7 +90,7 @@ describe('frames of a remote member', () => {
       const frames = framesBy(served, { fetchHash: async () => 'not of these' });
       frames.begin(begun);
       const packed = await frames.read(0, 1, true);
-      assert.equal(packed!.stored.equals(await compressFrame(await frameOf(member, 0), 1)), true);
+      assert.equal(packed!.stored.equals(await compressed(await frameOf(member, 0), 1)), true);
       assert.equal(await frames.sha256(), undefined);
     }
   });
@@ -109,8 +112,8 @@ describe('frames of a remote member', () => {
   test('what is not of this member is refused', async () => {
     const other = { ...member, path: 'neostore.propertystore.db' };
     const wrong: FetchFrame[] = [
-      async (offset, { level }) => compressFrame(await frameOf(other, offset), level),
-      async (offset, { level }) => compressFrame((await frameOf(member, offset)).subarray(512), level),
+      async (offset, { level }) => compressed(await frameOf(other, offset), level),
+      async (offset, { level }) => compressed((await frameOf(member, offset)).subarray(512), level),
       async () => Buffer.from('no frame at all'),
     ];
     for (const fetch of wrong) {
@@ -125,13 +128,42 @@ describe('frames of a remote member', () => {
 
   test('abandoned, it asks for nothing more and ends what is under way', async () => {
     const signals: AbortSignal[] = [];
-    const frames = framesBy((offset, form, bytesMax, signal) => {
+    const frames = framesBy((offset, form, target, signal) => {
       signals.push(signal);
-      return served(offset, form, bytesMax, signal);
+      return served(offset, form, target, signal);
     });
     await frames.read(0, 1, false);
     frames.abandon();
     assert.ok(signals.length > 1 && signals.every((signal) => signal.aborted));
+  });
+});
+
+describe('the memory of frames', () => {
+  const targets = new Set<Buffer>();
+  const intoTarget: FetchFrame = async (offset, form, target, signal) => {
+    targets.add(target);
+    const stored = await served(offset, form, target, signal);
+    return stored === undefined ? undefined : target.subarray(0, stored.copy(target));
+  };
+
+  test('it holds a frame until that is released, and then another one', async () => {
+    const memory = new FrameMemory();
+    const readers = { fetchFrame: intoTarget, readRange: noRange, fetchHash: async () => 'known' };
+    const kept: PackedFrame[] = [];
+    const first = new FramesAhead(remote, readers, memory);
+    for (let offset = 0; offset < BYTES; offset += FRAME_RAW_BYTES)
+      kept.push((await first.read(offset, 1, true))!);
+    for (const [number, { stored }] of kept.entries()) {
+      const expected = await compressed(await frameOf(member, number * FRAME_RAW_BYTES), 1);
+      assert.equal(stored.equals(expected), true, `frame ${number} was overwritten`);
+    }
+    for (const { release } of kept) release!();
+    const known = new Set(targets);
+    const second = new FramesAhead(remote, readers, memory);
+    for (let offset = 0; offset + FRAME_RAW_BYTES < BYTES; offset += FRAME_RAW_BYTES)
+      (await second.read(offset, 1, true))!.release!();
+    const lastFrames = 1;
+    assert.ok(targets.size <= known.size + lastFrames, 'memory that is free is not used');
   });
 });
 
@@ -166,7 +198,7 @@ describe('frames that stay packed', () => {
 
   test('one that says to hold another number of bytes is unpacked, and refused', async () => {
     const short: FetchFrame = async (offset, { level }) =>
-      compressFrame((await frameOf(member, offset)).subarray(offset === 0 ? 0 : 512), level);
+      compressed((await frameOf(member, offset)).subarray(offset === 0 ? 0 : 512), level);
     await assert.rejects(readAll(framesBy(short, { fetchHash })), failure('GK_PROTOCOL'));
   });
 
