@@ -31,10 +31,26 @@ noticeEach([
   {
     step: 'network: what came by ranges is not in the hash of the server',
     file: 'src/remote/packed.ts',
-    from: 'this.#isServersOwn = false;\n      return this.#pack',
-    to: 'return this.#pack',
+    from: 'this.#isServersOwn = false;\n      return { ...(await this.#pack',
+    to: 'return { ...(await this.#pack',
     guard: PACKED,
     pattern: 'the hash of the server counts no more',
+  },
+  {
+    step: 'network: the memory of a frame is not used again before it is written',
+    file: 'src/remote/packed.ts',
+    from: 'const release = (): void => this.#memory.give(memory);',
+    to: 'const release = (): void => undefined;\n    queueMicrotask(() => this.#memory.give(memory));',
+    guard: PACKED,
+    pattern: 'it holds a frame until that is released',
+  },
+  {
+    step: 'network: a range that was cut off takes no other bytes',
+    file: 'src/server/heldranges.ts',
+    from: 'isHeld() ? bytes.copy(buffer) : 0',
+    to: 'bytes.copy(buffer)',
+    guard: SESSIONS,
+    pattern: 'what was cut off is not written to any more',
   },
   {
     step: 'network: a frame with a name or padding is unpacked',

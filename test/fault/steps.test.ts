@@ -5,6 +5,7 @@
 import { type Mutation, noticeEach } from '../fixtures/mutations.ts';
 
 const COPY = 'test/fault/livecopy.test.ts';
+const FRAMES = 'test/unit/artifact/frame.test.ts';
 const SWAP = 'test/fault/swap.test.ts';
 const CHAINS = 'test/unit/chain/chains.test.ts';
 const PLAN = 'test/unit/chain/plan.test.ts';
@@ -14,6 +15,22 @@ const RESTORE = 'test/unit/operations/chainrestore.test.ts';
 const VALIDATE = 'test/unit/operations/chainvalidate.test.ts';
 
 const MUTATIONS: readonly Mutation[] = [
+  {
+    step: 'artifact: content is hashed before the compressed frame takes its place',
+    file: 'src/artifact/writer.ts',
+    from: '    hash.update(content);\n    await this.#enqueue(this.#compress(memory, rawBytes));',
+    to: '    const frame = this.#compress(memory, rawBytes);\n    await frame;\n    hash.update(content);\n    await this.#enqueue(frame);',
+    guard: FRAMES,
+    pattern: 'the artifact is the same, byte for byte',
+  },
+  {
+    step: 'artifact: the memory of a frame is not used again before it is written',
+    file: 'src/artifact/writer.ts',
+    from: 'const release = (): void => this.#memory.give(memory);',
+    to: 'const release = (): void => undefined;\n    this.#memory.give(memory);',
+    guard: FRAMES,
+    pattern: 'the artifact is the same, byte for byte',
+  },
   {
     step: 'identify',
     file: 'src/hotcopy/snapshot.ts',

@@ -390,6 +390,21 @@ describe('memory', () => {
     assert.match(outcomes[0]!, /terminated/);
   });
 
+  test('what was cut off is not written to any more: its memory is that of another answer', async () => {
+    const ranges = new HeldRanges();
+    const first = await ranges.read(4, async (target) => void target.write('1st '));
+    first.release();
+    const second = await ranges.read(4, async (target) => void target.write('2nd '));
+    assert.equal(
+      second.content.buffer,
+      first.content.buffer,
+      'the memory is another one: this shows nothing',
+    );
+    assert.equal(first.replace(Buffer.from('late')).content.length, 0);
+    assert.equal(second.content.toString(), '2nd ');
+    assert.equal(second.replace(Buffer.from('new')).content.toString(), 'new');
+  });
+
   test('ranges: the oldest that is sent is cut, those that are read are not, and buffers are used again', async () => {
     const ranges = new HeldRanges();
     const cuts: number[] = [];
