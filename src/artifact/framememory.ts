@@ -2,6 +2,7 @@
  * Room for frames, used again when they are written: fresh memory for each keeps the garbage collector as busy as the
  * compression is.
  */
+import { GraphkeepError } from '../errors.ts';
 import { FRAME_RAW_BYTES } from '../limits.ts';
 import { storedBytesMax } from './frame.ts';
 
@@ -20,4 +21,15 @@ export class FrameMemory {
   give(memory: Buffer): void {
     if (memory.length === WHOLE_FRAME_BYTES) this.#free.push(memory);
   }
+}
+
+/** @returns the frame in `memory`. @throws GK_INTERNAL instead of cutting it off */
+export function movedInto(memory: Buffer, frame: Buffer): Buffer {
+  if (frame.length > memory.length)
+    throw new GraphkeepError(
+      'GK_INTERNAL',
+      `a frame of ${frame.length} bytes has no room in ${memory.length}`,
+    );
+  frame.copy(memory);
+  return memory.subarray(0, frame.length);
 }

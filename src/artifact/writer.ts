@@ -20,7 +20,7 @@ import { TAR_END_BYTES } from '../formats/tar.ts';
 import { writeRawFrame } from '../formats/zstd.ts';
 import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
 import { contentOfFrame, entryBytesOf, fillFrame, frameBytesAt } from './frame.ts';
-import { FrameMemory } from './framememory.ts';
+import { FrameMemory, movedInto } from './framememory.ts';
 import type { MemberSource } from './membersource.ts';
 import { compressFrame, decompressFrame } from './zstd.ts';
 
@@ -223,8 +223,8 @@ export class ArtifactWriter {
     const release = (): void => this.#memory.give(memory);
     const raw = memory.subarray(0, rawBytes);
     if (level === undefined) return { stored: raw, rawBytes, release };
-    const bytes = await compressFrame(raw, level, (stored) => stored.copy(memory));
-    return { stored: memory.subarray(0, bytes), rawBytes, release };
+    const stored = await compressFrame(raw, level, (frame) => movedInto(memory, frame));
+    return { stored, rawBytes, release };
   }
 
   /** Writes finished frames in order until at most `leave` are under way. */

@@ -5,7 +5,7 @@
  */
 
 import { contentOfFrame, entryBytesOf, fillFrame, frameBytesAt } from '../artifact/frame.ts';
-import type { FrameMemory } from '../artifact/framememory.ts';
+import { type FrameMemory, movedInto } from '../artifact/framememory.ts';
 import type { PackedFrame } from '../artifact/membersource.ts';
 import { compressFrame, decompressFrame } from '../artifact/zstd.ts';
 import { GraphkeepError } from '../errors.ts';
@@ -157,8 +157,7 @@ export class FramesAhead {
     const read = (target: Buffer, position: number): Promise<void> =>
       this.#readers.readRange(position, target, signal);
     await fillFrame(raw, offset, { ...this.#member, read });
-    const bytes = await compressFrame(raw, level, (stored) => stored.copy(memory));
-    return { stored: memory.subarray(0, bytes), raw };
+    return { stored: await compressFrame(raw, level, (frame) => movedInto(memory, frame)), raw };
   }
 }
 

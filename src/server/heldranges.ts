@@ -3,6 +3,7 @@
  * was sent. They are what a client costs the server, however slow it takes its bytes and however often it asks.
  */
 import { storedBytesMax } from '../artifact/frame.ts';
+import { movedInto } from '../artifact/framememory.ts';
 import { GraphkeepError } from '../errors.ts';
 import { FRAME_RAW_BYTES, RANGE_BYTES_MAX, SESSION_RANGES_MAX } from '../limits.ts';
 
@@ -68,7 +69,8 @@ export class HeldRanges {
       content,
       release: slot.release,
       isHeld,
-      replace: (bytes) => this.#held(slot, buffer, buffer.subarray(0, isHeld() ? bytes.copy(buffer) : 0)),
+      replace: (bytes) =>
+        this.#held(slot, buffer, isHeld() ? movedInto(buffer, bytes) : buffer.subarray(0, 0)),
     };
   }
 

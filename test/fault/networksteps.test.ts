@@ -47,8 +47,8 @@ noticeEach([
   {
     step: 'network: a range that was cut off takes no other bytes',
     file: 'src/server/heldranges.ts',
-    from: 'isHeld() ? bytes.copy(buffer) : 0',
-    to: 'bytes.copy(buffer)',
+    from: 'isHeld() ? movedInto(buffer, bytes) : buffer.subarray(0, 0)',
+    to: 'movedInto(buffer, bytes)',
     guard: SESSIONS,
     pattern: 'what was cut off is not written to any more',
   },

@@ -11,6 +11,7 @@ import {
   frameBytesAt,
   storedBytesMax,
 } from '../../../src/artifact/frame.ts';
+import { movedInto } from '../../../src/artifact/framememory.ts';
 import { type MemberSource, memberFromBytes } from '../../../src/artifact/membersource.ts';
 import { ArtifactWriter } from '../../../src/artifact/writer.ts';
 import { FormatError } from '../../../src/formats/formaterror.ts';
@@ -19,7 +20,7 @@ import { Publication } from '../../../src/storage/local.ts';
 import { compressed } from '../../fixtures/frames.ts';
 import { storeIdOf } from '../../fixtures/lines.ts';
 import { noise } from '../../fixtures/random.ts';
-import { temporaryFolder } from '../../fixtures/workspace.ts';
+import { failure, temporaryFolder } from '../../fixtures/workspace.ts';
 
 const SIZES = [0, 1, 511, 512, 513, FRAME_RAW_BYTES - 512, FRAME_RAW_BYTES - 511, 2 * FRAME_RAW_BYTES + 77];
 
@@ -159,5 +160,12 @@ describe('frames made elsewhere', () => {
     for (const bytes of [1, 512, FRAME_RAW_BYTES]) {
       assert.ok((await compressed(noise(bytes, 5), 1)).length <= storedBytesMax(bytes));
     }
+  });
+
+  test('one that has no room in its memory is refused, never cut off', () => {
+    const memory = Buffer.alloc(3);
+    assert.throws(() => movedInto(memory, Buffer.from('four')), failure('GK_INTERNAL', /no room/));
+    assert.equal(memory.equals(Buffer.alloc(3)), true);
+    assert.equal(movedInto(memory, Buffer.from('ab')).toString(), 'ab');
   });
 });
