@@ -245,13 +245,8 @@ export class Connection {
       this.#answerOf(await readText(response, heard), response);
       throw notOurs(this.address);
     }
-    let gotBytes = 0;
-    for await (const chunk of response) {
-      heard();
-      if (gotBytes + chunk.length > target.length) throw damagedOnTheWay(this.address);
-      gotBytes += (chunk as Buffer).copy(target, gotBytes);
-    }
-    const isWhole = gotBytes === target.length && isOfRange(response, range);
+    const content = await this.#readInto(response, heard, target);
+    const isWhole = content.length === target.length && isOfRange(response, range);
     if (!isWhole || !isIntact(response, target)) throw damagedOnTheWay(this.address);
   }
 
@@ -266,9 +261,16 @@ export class Connection {
       this.#answerOf(await readText(response, heard), response);
       throw notOurs(this.address);
     }
-    const content = await readInto(response, heard, target);
+    const content = await this.#readInto(response, heard, target);
     if (isIntact(response, content)) return content;
     throw damagedOnTheWay(this.address);
+  }
+
+  /** @returns the part of `target` that was filled */
+  async #readInto(response: IncomingMessage, heard: () => void, target: Buffer): Promise<Buffer> {
+    const room = { bytesMax: target.length, tooMuch: () => damagedOnTheWay(this.address) };
+    const bytes = await readChunks(response, heard, room, (chunk, at) => chunk.copy(target, at));
+    return target.subarray(0, bytes);
   }
 
   /** What the server gives, or throws what it says has failed: the error has the same code on both sides. */
@@ -342,20 +344,16 @@ function serverName(host: string): string {
 
 async function readText(response: IncomingMessage, heard: () => void): Promise<string> {
   const chunks: Buffer[] = [];
-  await readChunks(response, heard, ANSWER_BYTES_MAX, (chunk) => chunks.push(chunk));
+  const tooMuch = (): Error =>
+    new GraphkeepError('GK_PROTOCOL', `an answer has more than ${ANSWER_BYTES_MAX} bytes`);
+  await readChunks(response, heard, { bytesMax: ANSWER_BYTES_MAX, tooMuch }, (chunk) => chunks.push(chunk));
   return Buffer.concat(chunks).toString('utf8');
-}
-
-/** @returns the part of `target` that was filled */
-async function readInto(response: IncomingMessage, heard: () => void, target: Buffer): Promise<Buffer> {
-  const bytes = await readChunks(response, heard, target.length, (chunk, at) => chunk.copy(target, at));
-  return target.subarray(0, bytes);
 }
 
 async function readChunks(
   response: IncomingMessage,
   heard: () => void,
-  bytesMax: number,
+  { bytesMax, tooMuch }: { readonly bytesMax: number; readonly tooMuch: () => Error },
   take: (chunk: Buffer, atBytes: number) => void,
 ): Promise<number> {
   let bytes = 0;
@@ -363,8 +361,7 @@ async function readChunks(
     heard();
     const at = bytes;
     bytes += (chunk as Buffer).length;
-    if (bytes > bytesMax)
-      throw new GraphkeepError('GK_PROTOCOL', `an answer has more than ${bytesMax} bytes`);
+    if (bytes > bytesMax) throw tooMuch();
     take(chunk as Buffer, at);
   }
   heard();

@@ -5,11 +5,14 @@ import { createServer as createHttpServer, type RequestListener } from 'node:htt
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { crc32 } from 'node:zlib';
 import type { ErrorCode } from '../../../src/errors.ts';
 import type { Address } from '../../../src/neo4j/values.ts';
 import { Connection } from '../../../src/remote/connection.ts';
+import { CHECKSUM_HEADER } from '../../../src/remote/protocol.ts';
 import { ChainScene } from '../../fixtures/chains.ts';
 import { connectTo, Relay, serve } from '../../fixtures/network.ts';
+import { noise } from '../../fixtures/random.ts';
 import { failure } from '../../fixtures/workspace.ts';
 
 async function listening(context: TestContext, server: ReturnType<typeof createServer>): Promise<Address> {
@@ -235,5 +238,60 @@ describe('a connection that breaks later', () => {
     await tried.promise;
     connection.close();
     await assert.rejects(waiting, failure('GK_INTERRUPTED'));
+  });
+});
+
+describe('an answer of another length than was asked for', () => {
+  const ROOM_BYTES = 1000;
+  const checksum = (content: Buffer): string => crc32(content).toString(16);
+
+  /** Whole ranges and frames, however many bytes were asked for. */
+  function lengthy(context: TestContext, bytes: number): Promise<Address> {
+    const content = noise(bytes, 7);
+    return webServer(context, (request, response) => {
+      const range = request.headers.range?.replace('=', ' ');
+      const placed = range === undefined ? {} : { 'content-range': `${range}/*` };
+      response.writeHead(range === undefined ? 200 : 206, {
+        ...placed,
+        [CHECKSUM_HEADER]: checksum(content),
+      });
+      response.end(content);
+    });
+  }
+
+  for (const bytes of [ROOM_BYTES + 1, 40 * ROOM_BYTES]) {
+    test(`of ${bytes} bytes is broken, and nothing is written beside its memory`, async (context) => {
+      const connection = connectionTo(context, await lengthy(context, bytes));
+      const memory = Buffer.alloc(3 * ROOM_BYTES, 0xee);
+      const target = memory.subarray(ROOM_BYTES, 2 * ROOM_BYTES);
+      assert.equal(await connection.readFrameOnce('/frame', target), undefined);
+      assert.equal(await connection.readRangeOnce('/range', 0, target), false);
+      const beside = [memory.subarray(0, ROOM_BYTES), memory.subarray(2 * ROOM_BYTES)];
+      assert.equal(
+        beside.every((part) => part.every((byte) => byte === 0xee)),
+        true,
+      );
+    });
+  }
+
+  test('that is shorter is a whole frame, and no whole range', async (context) => {
+    const connection = connectionTo(context, await lengthy(context, ROOM_BYTES - 1));
+    const target = Buffer.alloc(ROOM_BYTES);
+    assert.equal((await connection.readFrameOnce('/frame', target))?.equals(noise(ROOM_BYTES - 1, 7)), true);
+    assert.equal(await connection.readRangeOnce('/range', 0, target), false);
+  });
+
+  test('an answer in words that does not end is given up', async (context) => {
+    const address = await webServer(context, (_request, response) => {
+      const send = (error?: Error | null): void => {
+        if (!(error instanceof Error)) response.write(Buffer.alloc(1_000_000, 0x20), send);
+      };
+      send();
+    });
+    const connection = connectionTo(context, address);
+    await assert.rejects(
+      connection.requestOnce('GET', '/'),
+      failure('GK_PROTOCOL', /has more than \d+ bytes/),
+    );
   });
 });
