@@ -6,5 +6,5 @@ await runPlan({
     ['types', 'tsc', '-p', 'tsconfig.json'],
     ['lint and format', 'biome', 'check'],
   ],
-  phases: [{ files: ['test/unit/**/*.test.ts'], filesAtOnce: 2 }],
+  phases: [{ files: ['test/unit/**/*.test.ts'], filesAtOnce: 3 }],
 });

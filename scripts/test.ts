@@ -15,14 +15,16 @@ await runPlan({
     ['lint and format', 'biome', 'check'],
   ],
   phases: [
-    { files: ['test/unit/**/*.test.ts', 'test/fault/**/*.test.ts'], filesAtOnce: 2 },
-    { files: ['test/storage/**/*.test.ts'], filesAtOnce: 2 },
+    { files: ['test/unit/**/*.test.ts', 'test/fault/**/*.test.ts'], filesAtOnce: 3 },
+    { files: ['test/storage/**/*.test.ts'], filesAtOnce: 3 },
     // What these count (checkpoints and pruning that fall into a copy) needs a machine of its own.
-    { files: ['test/real/{neo4j,package,samples}*.test.ts'], filesAtOnce: 1 },
+    { files: ['test/real/neo4j*.test.ts'], filesAtOnce: 1 },
     // These wait for servers most of the time.
     {
-      files: ['test/real/{chains,dbms,encryption,legacy,metadata,network,stock,upgrade}*.test.ts'],
-      filesAtOnce: 3,
+      files: [
+        'test/real/{chains,dbms,encryption,legacy,metadata,network,package,samples,stock,upgrade}*.test.ts',
+      ],
+      filesAtOnce: 4,
     },
   ],
 });
