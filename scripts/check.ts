@@ -1,4 +1,4 @@
-/** `npm run check`: types, lint, format and unit tests, for daily work; under a minute. */
+/** `npm run check`: types, lint, format and unit tests, for daily work. */
 import { runPlan } from './runner.ts';
 
 await runPlan({

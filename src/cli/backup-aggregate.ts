@@ -82,7 +82,7 @@ function addAggregate(command: Command, name: string, context: CliContext, outco
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
-  addWritableStoreOptions(command, context);
+  addWritableStoreOptions(command, context, (given) => [given.opts<AggregateCommandOptions>().fromPath]);
   addEncryptionOptions(command, context);
   addCommonOptions(command).addHelpText('after', examplesOf(name));
   command.action(async (database: string | undefined, options: AggregateCommandOptions) => {

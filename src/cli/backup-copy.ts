@@ -82,7 +82,7 @@ export function addBackupCopy(parent: Command, context: CliContext, outcome: Com
     .addOption(
       refusedOption('--additional-config', 'no configuration is read: an artifact describes itself'),
     );
-  addWritableStoreOptions(command, context);
+  addWritableStoreOptions(command, context, ({ args: [, to] }) => [to]);
   addCommonOptions(command).addHelpText('after', EXAMPLES);
   command.action(async (from: string, to: string, options: CopyCommandOptions) => {
     const places = { from: parsePlace('<from>', from), to: parsePlace('<to>', to) };

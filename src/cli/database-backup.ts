@@ -106,7 +106,7 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
       'Backs up databases of the Neo4j on this host while it runs (or when it is stopped): one artifact each.',
     )
     .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)");
-  addWritableStoreOptions(command, context);
+  addWritableStoreOptions(command, context, (given) => given.opts<BackupCommandOptions>().toPath ?? []);
   addEncryptionOptions(command, context);
   addBackupOptions(command, { wholeDbms: false }).addHelpText('after', EXAMPLES);
   command.action(async (names: string[], options: BackupCommandOptions) => {

@@ -35,7 +35,7 @@ export function addDbmsBackup(parent: Command, context: CliContext, outcome: Com
     .description(
       'Backs up every database of a Neo4j while it runs, and all that a new machine needs besides.',
     );
-  addWritableStoreOptions(command, context);
+  addWritableStoreOptions(command, context, (given) => given.opts<BackupCommandOptions>().toPath ?? []);
   addEncryptionOptions(command, context);
   addBackupOptions(command, { wholeDbms: true }).addHelpText('after', EXAMPLES);
   command.action(async (options: BackupCommandOptions) => {

@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander';
 import type { AzureSettings, GoogleSettings, StoreSettings } from '../storage/objects/settings.ts';
 import type { ObjectAttributes, ObjectEncryption, ObjectLock } from '../storage/objects/store.ts';
-import { useStoreSettings } from '../storage/places.ts';
+import { isStoreUrl, useStoreSettings } from '../storage/places.ts';
 import type { CliContext } from './context.ts';
 import { booleanOption, pathOption, usageError } from './options.ts';
 
@@ -45,8 +45,15 @@ export function addStoreOptions(command: Command, context: CliContext): Command 
   return addAccessOptions(command, context);
 }
 
-/** For the commands that write artifacts: how they are kept in a store as well. */
-export function addWritableStoreOptions(command: Command, context: CliContext): Command {
+/**
+ * For the commands that write artifacts: how they are kept in a store as well.
+ * @param targetsOf where the command that was given writes them
+ */
+export function addWritableStoreOptions(
+  command: Command,
+  context: CliContext,
+  targetsOf: (given: Command) => readonly (string | undefined)[],
+): Command {
   command
     .addOption(new Option('--storage-class <name>', 'Storage class of artifacts, in the words of the store'))
     .addOption(
@@ -66,8 +73,39 @@ export function addWritableStoreOptions(command: Command, context: CliContext): 
         '--server-side-encryption <by>',
         'Who holds the key: store, kms, kms:<key>, scope:<name> or customer:<file> (default: as the bucket is set)',
       ).argParser(parseEncryption),
-    );
+    )
+    .hook('preAction', (_command, given) => {
+      const targets = targetsOf(given).filter((target) => target !== undefined);
+      requireStores(attributesGiven(given.opts()), targets, context);
+    });
   return addAccessOptions(command, context);
+}
+
+function attributesGiven(options: AttributeOptions & StoreOptions): string[] {
+  const { storageClass, objectTags, objectLock, legalHold, serverSideEncryption: encryption } = options;
+  const given: [string, boolean][] = [
+    ['--storage-class', storageClass !== undefined],
+    ['--object-tags', objectTags !== undefined],
+    ['--object-lock', objectLock !== undefined],
+    ['--legal-hold', legalHold === true],
+    // A key of one's own may be there for what is read.
+    ['--server-side-encryption', encryption !== undefined && encryption.by !== 'customer'],
+  ];
+  return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
+}
+
+/** Who asks for a lock or for encryption, and gets a plain file, believes to be protected and is not. */
+function requireStores(names: readonly string[], targets: readonly string[], context: CliContext): void {
+  const folders = targets.filter((target) => !isStoreUrl(target));
+  if (names.length === 0 || folders.length === 0) return;
+  const what = `${names.join(', ')}: only what is kept in an object store can have that`;
+  if (folders.length === targets.length) {
+    throw usageError(
+      `${what}, and ${folders[0]} is a folder`,
+      'leave it out, or give a place in a store: s3://, gs:// or azb://',
+    );
+  }
+  context.stderr.write(`note: ${what}; in ${folders.join(', ')} artifacts are plain files\n`);
 }
 
 function parseTags(value: string): Record<string, string> {

@@ -233,3 +233,59 @@ test('rates count by 1024', () => {
     [1, 10_240, 52_428_800, 52_428_800, 1_610_612_736, 2_147_483_648],
   );
 });
+
+describe('what only an object store can do', () => {
+  const wishes = [
+    '--object-lock=compliance,2999-01-01',
+    '--legal-hold',
+    '--server-side-encryption=store',
+    '--storage-class=STANDARD_IA',
+    '--object-tags=team=a',
+  ];
+  const nowhere = '--neo4j-home=/does/not/exist';
+  const commands: readonly (readonly string[])[] = [
+    ['database', 'backup', `--to-path=${folder}`, nowhere],
+    ['dbms', 'backup', `--to-path=${folder}`, nowhere],
+    ['backup', 'copy', 's3://bucket/folder', folder],
+    ['backup', 'aggregate', `--from-path=${folder}`],
+  ];
+
+  for (const wish of wishes) {
+    test(`${wish} is refused for a folder, by every command that writes there`, async () => {
+      for (const command of commands) {
+        const run = await cli([...command, wish]);
+        assert.equal(run.exitStatus, 64, `${command.join(' ')}: ${run.stderr}`);
+        const [name] = wish.split('=');
+        assert.match(run.stderr, new RegExp(`${name}: only what is kept in an object store .* is a folder`));
+        assert.match(run.stderr, /^hint: .*s3:\/\//m);
+      }
+    });
+
+    test(`${wish} with a folder and a store: it is said for which it does not hold`, async () => {
+      const run = await cli([
+        'database',
+        'backup',
+        `--to-path=${folder}`,
+        '--to-path=s3://bucket/folder',
+        nowhere,
+        wish,
+      ]);
+      assert.notEqual(run.exitStatus, 64, run.stderr);
+      assert.match(run.stderr, new RegExp(`note: .*; in ${folder} artifacts are plain files`));
+      const store = await cli(['database', 'backup', '--to-path=s3://bucket/folder', nowhere, wish]);
+      assert.doesNotMatch(store.stderr, /plain files|object store can have/);
+    });
+  }
+
+  test('a key of one own may be for what is read', async () => {
+    const key = path.join(folder, 'key');
+    writeFileSync(key, Buffer.alloc(32, 7), { mode: 0o600 });
+    const run = await cli([
+      'backup',
+      'aggregate',
+      `--from-path=${folder}/missing`,
+      `--server-side-encryption=customer:${key}`,
+    ]);
+    assert.equal(run.exitStatus, 66, run.stderr);
+  });
+});
