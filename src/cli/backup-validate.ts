@@ -1,11 +1,14 @@
-/** `backup validate`: reads every byte of artifacts and says whether each is whole and how they fit together. */
+/** `backup validate`: reads artifacts and configurations to their end, and says whether each is whole and how they fit. */
 import path from 'node:path';
 import type { Command } from 'commander';
 import { ERROR_TABLE, GraphkeepError } from '../errors.ts';
+import { listConfigurationArtifacts } from '../operations/configurationnames.ts';
+import type { ConfigurationVerdict } from '../operations/configurationvalidate.ts';
 import type { ArtifactSummary, ChainVerdict, ValidateResult } from '../operations/types.ts';
 import { resolvePath } from '../storage/places.ts';
 import { type CliContext, type CommandOutcome, isVerbose, writeLine } from './context.ts';
 import { addIdentityOption } from './encryptionoptions.ts';
+import { isConfigurationArtifact } from './inspectconfiguration.ts';
 import {
   addCommonOptions,
   choiceOption,
@@ -33,8 +36,8 @@ Examples:
   $ graphkeep backup validate /backups --format=JSON
 
 Of a folder, the chains are judged as well: whether every differential artifact has what it builds on, and
-what can still be restored. Exit status: 0 when all is well, 65 when an artifact is damaged, 85 when a chain
-is broken.
+what can still be restored. So are its configurations, unless --database is given. Exit status: 0 when all is
+well, 65 when an artifact or a configuration is damaged, 85 when a chain is broken.
 `;
 
 export function addBackupValidate(parent: Command, context: CliContext, outcome: CommandOutcome): void {
@@ -69,36 +72,62 @@ async function runValidate(
   context: CliContext,
 ): Promise<number> {
   const json = options.format === 'JSON';
-  const selected: SelectedFiles = { files: new Set(), listed: [] };
+  const selected: SelectedFiles = { files: new Set(), configurations: new Set(), listed: [] };
   for (const item of given) await selectFiles(resolvePath(item), options.database, selected);
   const { endsToWatch, judgeChains, validateArtifact } = await import('../operations/validate.ts');
+  const { validateConfiguration } = await import('../operations/configurationvalidate.ts');
   const watched = endsToWatch(selected.listed);
-  const files = [...selected.files];
-  const items = files.map(
-    (file): WorkItem<ValidateResult> => ({
+  const artifactItems = [...selected.files].map(
+    (file): WorkItem<Verdict> => ({
       subject: path.basename(file),
-      run: ({ signal, progress }) => validateArtifact(file, { signal, listener: progress, watched }),
+      run: async ({ signal, progress }) => ({
+        artifact: await validateArtifact(file, { signal, listener: progress, watched }),
+      }),
     }),
   );
-  const summary = await workThrough(items, {
+  const configurationItems = [...selected.configurations].map(
+    (file): WorkItem<Verdict> => ({
+      subject: path.basename(file),
+      run: async ({ signal, progress }) => ({
+        configuration: await validateConfiguration(file, { signal, listener: progress }),
+      }),
+    }),
+  );
+  const summary = await workThrough([...artifactItems, ...configurationItems], {
     context,
     talk: !json,
     verbose: isVerbose(options, context),
     doing: 'validate the artifact',
     // No print: verdicts and errors come together in a table at the end.
   });
-  const results = summary.outcomes.flatMap((outcome) => outcome.result ?? []);
-  const chains = judgeChains(selected.listed, results);
-  if (json) context.stdout.write(renderJson(jsonSummary(summary, files, chains)));
+  const chains = judgeChains(selected.listed, artifactsOf(summary));
+  if (json) context.stdout.write(renderJson(jsonSummary(summary, selected, chains)));
   else {
-    printTable(summary, isVerbose(options, context), context);
+    printArtifacts(summary, context);
+    printConfigurations(summary, context);
+    printErrors(summary, isVerbose(options, context), context);
     if (chains.length > 0) context.stdout.write(`\n${renderChains(chains)}`);
   }
   return validateExitStatus(summary, chains);
 }
 
+type Verdict = { readonly artifact: ValidateResult } | { readonly configuration: ConfigurationVerdict };
+
+function artifactsOf({ outcomes }: WorkSummary<Verdict>): ValidateResult[] {
+  return outcomes.flatMap(({ result }) =>
+    result !== undefined && 'artifact' in result ? result.artifact : [],
+  );
+}
+
+function configurationsOf({ outcomes }: WorkSummary<Verdict>): ConfigurationVerdict[] {
+  return outcomes.flatMap(({ result }) =>
+    result !== undefined && 'configuration' in result ? result.configuration : [],
+  );
+}
+
 interface SelectedFiles {
   readonly files: Set<string>;
+  readonly configurations: Set<string>;
   /** Artifacts of folders: only of these it is known what else there is, so only they are judged as chains. */
   readonly listed: ArtifactSummary[];
 }
@@ -107,10 +136,10 @@ interface SelectedFiles {
 async function selectFiles(
   given: string,
   database: string | undefined,
-  { files, listed }: SelectedFiles,
+  { files, configurations, listed }: SelectedFiles,
 ): Promise<void> {
   if (!(await isFolder(given, 'the path'))) {
-    files.add(given);
+    (isConfigurationArtifact(given) ? configurations : files).add(given);
     return;
   }
   const { inspectArtifacts } = await import('../operations/inspect.ts');
@@ -120,28 +149,44 @@ async function selectFiles(
     (artifact) => wanted === undefined || artifact.database.toLowerCase() === wanted,
   );
   const paths = [...chosen, ...unreadable].map((artifact) => artifact.path).sort();
-  if (paths.length === 0) {
+  const beside = database === undefined ? await listConfigurationArtifacts(given) : [];
+  if (paths.length + beside.length === 0) {
     const whose = database === undefined ? '' : ` of database '${database}'`;
     throw new GraphkeepError('GK_NOT_FOUND', `no artifact${whose} in ${given}`);
   }
   for (const file of paths) files.add(file);
+  for (const file of beside) configurations.add(file);
   listed.push(...chosen);
 }
 
-function printTable(summary: WorkSummary<ValidateResult>, verbose: boolean, context: CliContext): void {
-  const results = summary.outcomes.flatMap((outcome) => outcome.result ?? []);
-  const rows = results.map((result) => [
-    result.database ?? '?',
-    result.path,
-    result.valid ? 'OK' : (result.problems[0] ?? 'not valid'),
-  ]);
+function printArtifacts(summary: WorkSummary<Verdict>, context: CliContext): void {
+  const results = artifactsOf(summary);
+  const rows = results.map((result) => [result.database ?? '?', result.path, statusOf(result)]);
   if (rows.length > 0) context.stdout.write(renderTable(['DATABASE', 'PATH', 'STATUS'], rows));
   for (const result of results) {
     for (const problem of result.problems.slice(1)) writeLine(context.stdout, `${result.path}: ${problem}`);
     for (const warning of result.warnings) writeLine(context.stderr, `note: ${result.path}: ${warning}`);
   }
+}
+
+function printConfigurations(summary: WorkSummary<Verdict>, context: CliContext): void {
+  const rows = configurationsOf(summary).map((result) => [
+    String(result.memberCount),
+    result.path,
+    statusOf(result),
+  ]);
+  const separator = artifactsOf(summary).length > 0 ? '\n' : '';
+  if (rows.length > 0)
+    context.stdout.write(`${separator}${renderTable(['FILES', 'CONFIGURATION', 'STATUS'], rows)}`);
+}
+
+function statusOf({ valid, problems }: Pick<ValidateResult, 'valid' | 'problems'>): string {
+  return valid ? 'OK' : (problems[0] ?? 'not valid');
+}
+
+function printErrors(summary: WorkSummary<Verdict>, verbose: boolean, { stderr }: CliContext): void {
   for (const { subject, error } of summary.outcomes) {
-    if (error !== undefined) context.stderr.write(renderError(error, { verbose, subject }));
+    if (error !== undefined) stderr.write(renderError(error, { verbose, subject }));
   }
 }
 
@@ -158,18 +203,24 @@ function renderChains(chains: readonly ChainVerdict[]): string {
   return renderTable(CHAIN_COLUMNS, rows);
 }
 
-/** `files` in the order of the outcomes. */
+/** The outcomes are in the order of the files, those of configurations behind those of artifacts. */
 function jsonSummary(
-  summary: WorkSummary<ValidateResult>,
-  files: readonly string[],
+  { outcomes }: WorkSummary<Verdict>,
+  selected: SelectedFiles,
   chains: readonly ChainVerdict[],
 ): Record<string, unknown> {
-  const artifacts = summary.outcomes.map(({ result, error }, index) => ({
-    ...(result === undefined ? { path: files[index], valid: false } : jsonResult(result)),
+  const paths = [...selected.files, ...selected.configurations];
+  const rows = outcomes.map(({ result, error }, index) => ({
+    ...(result === undefined ? { path: paths[index], valid: false } : jsonOf(result)),
     ...(error === undefined ? {} : { error: errorFields(error) }),
   }));
-  const valid = [...artifacts, ...chains].every((judged) => judged.valid);
-  return { valid, artifacts, chains };
+  const valid = [...rows, ...chains].every((judged) => judged.valid);
+  const artifacts = rows.slice(0, selected.files.size);
+  return { valid, artifacts, configurations: rows.slice(selected.files.size), chains };
+}
+
+function jsonOf(verdict: Verdict): ConfigurationVerdict | ReturnType<typeof jsonResult> {
+  return 'artifact' in verdict ? jsonResult(verdict.artifact) : verdict.configuration;
 }
 
 function jsonResult({
@@ -181,8 +232,8 @@ function jsonResult({
 }
 
 /** Damage comes before a gap: a gap may be on purpose, and damage never is. */
-function validateExitStatus(summary: WorkSummary<ValidateResult>, chains: readonly ChainVerdict[]): number {
-  const damaged = summary.outcomes.some((outcome) => outcome.result?.valid === false);
+function validateExitStatus(summary: WorkSummary<Verdict>, chains: readonly ChainVerdict[]): number {
+  const damaged = [...artifactsOf(summary), ...configurationsOf(summary)].some(({ valid }) => !valid);
   if (damaged) return ERROR_TABLE.GK_ARTIFACT_CORRUPT.exitStatus;
   if (summary.exitStatus !== 0) return summary.exitStatus;
   const broken = chains.some((chain) => !chain.valid);

@@ -366,3 +366,81 @@ describe('dbms restore', () => {
     assert.match(run.stderr, /note: there is no artifact of system: users and passwords do not come back/);
   });
 });
+
+describe('backup validate judges configurations', () => {
+  interface Judged {
+    readonly valid: boolean;
+    readonly artifacts: readonly { path: string; valid: boolean }[];
+    readonly configurations: readonly {
+      path: string;
+      valid: boolean;
+      problems: string[];
+      memberCount: number;
+    }[];
+  }
+
+  async function taken(context: TestContext): Promise<{ folder: string; configuration: string }> {
+    const setup = setUp(context);
+    const run = await backup(setup);
+    assert.equal(run.exitStatus, 0, run.stderr);
+    const [name] = namesIn(setup.backups).sort();
+    return { folder: setup.backups, configuration: join(setup.backups, name!) };
+  }
+
+  async function judge(...args: string[]): Promise<{ exitStatus: number; judged: Judged }> {
+    const run = await cli(['backup', 'validate', ...args, '--format=json']);
+    return { exitStatus: run.exitStatus, judged: JSON.parse(run.stdout) as Judged };
+  }
+
+  test('beside the artifacts of a folder, or by its path, but not for one database', async (context) => {
+    const { folder, configuration } = await taken(context);
+    const text = await cli(['backup', 'validate', folder]);
+    assert.equal(text.exitStatus, 0, text.stderr);
+    assert.match(text.stdout, new RegExp(`^\\| +\\d+ \\| ${configuration} \\| +OK \\|$`, 'm'));
+    const all = await judge(folder);
+    assert.deepEqual([all.exitStatus, all.judged.valid, all.judged.artifacts.length], [0, true, 2]);
+    assert.deepEqual(
+      all.judged.configurations.map(({ path, valid }) => [path, valid]),
+      [[configuration, true]],
+    );
+    assert.ok(all.judged.configurations[0]!.memberCount > 1);
+    const alone = await judge(configuration);
+    assert.deepEqual(
+      [alone.exitStatus, alone.judged.artifacts, alone.judged.configurations[0]?.valid],
+      [0, [], true],
+    );
+    const one = await judge(folder, '--database=neo4j');
+    assert.deepEqual([one.judged.artifacts.length, one.judged.configurations], [1, []]);
+  });
+
+  test('a flipped byte anywhere, or an end that is missing, is damage: 65', async (context) => {
+    const { folder, configuration } = await taken(context);
+    const whole = readFileSync(configuration);
+    const spoiled = [0, 700, whole.length >> 1, whole.length - 1].map((at) => {
+      const copy = Buffer.from(whole);
+      copy[at]! ^= 1;
+      return copy;
+    });
+    for (const [number, bytes] of [...spoiled, whole.subarray(0, -512)].entries()) {
+      writeFileSync(configuration, bytes);
+      const { exitStatus, judged } = await judge(folder);
+      assert.deepEqual(
+        [exitStatus, judged.valid, judged.configurations[0]?.valid],
+        [65, false, false],
+        `${number}`,
+      );
+      assert.notEqual(judged.configurations[0]!.problems[0], undefined);
+      assert.equal(
+        judged.artifacts.every(({ valid }) => valid),
+        true,
+      );
+    }
+  });
+
+  test('one that is not there is an error of its own', async (context) => {
+    const { configuration } = await taken(context);
+    rmSync(configuration);
+    const run = await cli(['backup', 'validate', configuration]);
+    assert.equal(run.exitStatus, 66, run.stderr);
+  });
+});
