@@ -2,7 +2,7 @@
 import { MIB } from '../src/limits.ts';
 import { CONDITIONS, type EffectWindow, medianRatio } from './effect.ts';
 import { median, type Sample } from './measure.ts';
-import { LONG_UPLOAD, TO_STORE, VENDOR_UPLOAD } from './objectstore.ts';
+import { LONG_LOCAL, LONG_UPLOAD, LONG_VENDOR_UPLOAD, TO_STORE, VENDOR_UPLOAD } from './objectstore.ts';
 
 export interface Measured {
   readonly name: string;
@@ -60,6 +60,12 @@ export function barsOf(measured: readonly Measured[], windows: readonly EffectWi
     barOf(
       'backup to S3, time of the slower of local and aws s3 cp',
       divide(wall(TO_STORE), largest(wall('graphkeep backup'), wall(VENDOR_UPLOAD))),
+      'atMost',
+      1 / 0.8,
+    ),
+    barOf(
+      'the same of 5.5 GiB, not compressed',
+      divide(wall(LONG_UPLOAD), largest(wall(LONG_LOCAL), wall(LONG_VENDOR_UPLOAD))),
       'atMost',
       1 / 0.8,
     ),

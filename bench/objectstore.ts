@@ -3,7 +3,7 @@
  * finished artifact to the same server; and the memory of a long upload.
  */
 import { execFile } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { GIB } from '../src/limits.ts';
@@ -15,6 +15,8 @@ import { graphkeep, nothing, type Task, type Workplace } from './tasks.ts';
 export const TO_STORE = 'graphkeep backup to S3';
 export const VENDOR_UPLOAD = 'aws s3 cp of its artifact';
 export const LONG_UPLOAD = 'graphkeep backup to S3, not compressed';
+export const LONG_LOCAL = 'graphkeep backup into a folder, not compressed';
+export const LONG_VENDOR_UPLOAD = 'aws s3 cp of that artifact';
 
 export interface ObjectStoreBench {
   readonly tasks: Task[];
@@ -37,42 +39,56 @@ export async function objectStoreTasks(
     AWS_REGION: 'us-east-1',
     AWS_ENDPOINT_URL_S3: endpoint,
   };
-  const backup = (name: string, from: readonly string[], ...more: readonly string[]): Task => ({
+  const backup = (
+    name: string,
+    from: readonly string[],
+    target: string,
+    ...more: readonly string[]
+  ): Task => ({
     name,
     group: 'store',
     command: {
-      ...graphkeep(
-        'database',
-        'backup',
-        ...from,
-        `--to-path=${running.url}/bench`,
-        '--type=full',
-        ...more,
-        'neo4j',
-      ),
+      ...graphkeep('database', 'backup', ...from, `--to-path=${target}`, '--type=full', ...more, 'neo4j'),
       environment,
     },
     prepare: nothing,
   });
-  const tasks = [backup(TO_STORE, [`--neo4j-home=${source.dir}`])];
-  if (await hasAwsCli()) {
-    const config = join(folder, 'aws-config');
-    await writeFile(config, '[default]\ns3 =\n  addressing_style = path\n');
-    tasks.push({
-      name: VENDOR_UPLOAD,
-      group: 'store',
-      command: {
-        file: 'aws',
-        args: ['s3', 'cp', '--recursive', '--quiet', artifacts, `${running.url}/vendor/`],
-        environment: { ...environment, AWS_CONFIG_FILE: config },
-      },
-      prepare: nothing,
-    });
-  } else say('left out: aws s3 cp: the AWS CLI is not installed');
+  const vendor = await vendorUpload(folder, `${running.url}/vendor/`, environment);
+  if (vendor === undefined) say('left out: aws s3 cp: the AWS CLI is not installed');
   say('making log for a long upload …');
-  const long = backup(LONG_UPLOAD, await longSource(store, folder), '--compress=false');
-  tasks.push({ ...long, isLong: true });
+  const long = await longSource(store, folder);
+  const longArtifacts = join(folder, 'long-artifacts');
+  await mkdir(longArtifacts);
+  const asItIs = '--compress=false';
+  const tasks = [
+    backup(TO_STORE, [`--neo4j-home=${source.dir}`], `${running.url}/bench`),
+    ...(vendor === undefined ? [] : [vendor(VENDOR_UPLOAD, artifacts)]),
+    { ...backup(LONG_UPLOAD, long, `${running.url}/bench`, asItIs), isLong: true },
+    { ...backup(LONG_LOCAL, long, longArtifacts, asItIs), isLong: true },
+    ...(vendor === undefined ? [] : [{ ...vendor(LONG_VENDOR_UPLOAD, longArtifacts), isLong: true }]),
+  ];
   return { tasks, stop: () => running.stop() };
+}
+
+/** Makes a task of the AWS CLI that sends a folder; undefined where it is not installed. */
+async function vendorUpload(
+  folder: string,
+  target: string,
+  environment: Readonly<Record<string, string>>,
+): Promise<((name: string, from: string) => Task) | undefined> {
+  if (!(await hasAwsCli())) return undefined;
+  const config = join(folder, 'aws-config');
+  await writeFile(config, '[default]\ns3 =\n  addressing_style = path\n');
+  return (name, from) => ({
+    name,
+    group: 'store',
+    command: {
+      file: 'aws',
+      args: ['s3', 'cp', '--recursive', '--quiet', from, target],
+      environment: { ...environment, AWS_CONFIG_FILE: config },
+    },
+    prepare: nothing,
+  });
 }
 
 const LONG_LOG_BYTES = 5 * GIB;
