@@ -24,7 +24,7 @@ await runPlan({
       files: [
         'test/real/{chains,dbms,encryption,legacy,metadata,network,package,samples,stock,upgrade}*.test.ts',
       ],
-      filesAtOnce: 4,
+      filesAtOnce: 3,
     },
   ],
 });
