@@ -1,6 +1,6 @@
 /**
- * Bytes of an artifact's file: by range, or as one decompressed stream. Everything that reads an
- * artifact stands on these; they know nothing of members.
+ * Bytes of an artifact's file: by range, or as one decompressed stream. Everything that reads an artifact stands on these;
+ * they know nothing of members.
  */
 import { pipeline, Readable } from 'node:stream';
 import { constants, createZstdDecompress } from 'node:zlib';
@@ -13,6 +13,7 @@ const STREAM_READ_BYTES = MIB;
 /** Small artifacts, such as differentials of a quiet database, are read at once. */
 export const HEAD_BYTES = 32 * KIB;
 const TAIL_BYTES = 64 * KIB;
+
 /** Exactly these bytes. @throws FormatError when the file ends before */
 export async function readRange(file: ReadableFile, position: number, bytes: number): Promise<Buffer> {
   const target = Buffer.allocUnsafe(bytes);

@@ -6,6 +6,7 @@
 import type { KoffiFunc } from 'koffi';
 import { FRAME_RAW_BYTES, FRAMES_IN_FLIGHT_MAX } from '../limits.ts';
 import { type Library, loadKoffi } from '../storage/koffi.ts';
+import { storedBytesMax } from './frame.ts';
 import type { Zstd } from './zstd.ts';
 
 /** Of zstd.h. */
@@ -29,7 +30,6 @@ interface Functions {
   readonly createCompression: () => Context | null;
   readonly createDecompression: () => Context | null;
   readonly setParameter: (context: Context, parameter: number, value: number) => Size;
-  readonly compressBound: (contentBytes: number) => Size;
   readonly compress: KoffiFunc<FrameCall>;
   readonly decompress: KoffiFunc<FrameCall>;
   readonly isError: (size: Size) => number;
@@ -55,7 +55,6 @@ function functionsOf(library: Library): Functions | undefined {
     createCompression: library.func('void *ZSTD_createCCtx()'),
     createDecompression: library.func('void *ZSTD_createDCtx()'),
     setParameter: library.func('size_t ZSTD_CCtx_setParameter(void *context, int parameter, int value)'),
-    compressBound: library.func('size_t ZSTD_compressBound(size_t contentBytes)'),
     compress: library.func(`size_t ZSTD_compress2(${frame})`) as KoffiFunc<FrameCall>,
     decompress: library.func(`size_t ZSTD_decompressDCtx(${frame})`) as KoffiFunc<FrameCall>,
     isError: library.func('unsigned int ZSTD_isError(size_t size)'),
@@ -70,19 +69,19 @@ interface Workshop {
 }
 
 function libraryOf(functions: Functions): Zstd {
-  const { createCompression, createDecompression, setParameter, compressBound } = functions;
-  const boundOf = (contentBytes: number): number => Number(compressBound(contentBytes));
+  const { createCompression, createDecompression, setParameter } = functions;
   const workshops = new Pool<Workshop>(() => {
     const context = made(createCompression());
     checked(functions, setParameter(context, CHECKSUM_FLAG, 1));
-    return { context, memory: Buffer.allocUnsafe(boundOf(FRAME_RAW_BYTES)) };
+    return { context, memory: Buffer.allocUnsafe(storedBytesMax(FRAME_RAW_BYTES)) };
   });
   const decompressions = new Pool<Context>(() => made(createDecompression()));
   return {
     compress: (content, level, use) =>
       workshops.with(async ({ context, memory }) => {
         checked(functions, setParameter(context, COMPRESSION_LEVEL, level));
-        const room = content.length <= FRAME_RAW_BYTES ? memory : Buffer.allocUnsafe(boundOf(content.length));
+        const isFrame = content.length <= FRAME_RAW_BYTES;
+        const room = isFrame ? memory : Buffer.allocUnsafe(storedBytesMax(content.length));
         return use(await callAside(functions, functions.compress, context, room, content));
       }),
     decompress: (stored, rawBytesMax) =>

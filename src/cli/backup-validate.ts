@@ -88,9 +88,7 @@ async function runValidate(
   const configurationItems = [...selected.configurations].map(
     (file): WorkItem<Verdict> => ({
       subject: path.basename(file),
-      run: async ({ signal, progress }) => ({
-        configuration: await validateConfiguration(file, { signal, listener: progress }),
-      }),
+      run: async ({ signal }) => ({ configuration: await validateConfiguration(file, signal) }),
     }),
   );
   const summary = await workThrough([...artifactItems, ...configurationItems], {

@@ -106,12 +106,17 @@ export function addDatabaseBackup(parent: Command, context: CliContext, outcome:
       'Backs up databases of the Neo4j on this host while it runs (or when it is stopped): one artifact each.',
     )
     .argument('[database...]', "names and quoted patterns such as 'n*' (default: neo4j)");
-  addWritableStoreOptions(command, context, (given) => given.opts<BackupCommandOptions>().toPath ?? []);
+  addWritableStoreOptions(command, context, placesGiven);
   addEncryptionOptions(command, context);
   addBackupOptions(command, { wholeDbms: false }).addHelpText('after', EXAMPLES);
   command.action(async (names: string[], options: BackupCommandOptions) => {
     outcome.exitStatus = await runBackup(names, options, context);
   });
+}
+
+/** Where a command with these options writes. */
+export function placesGiven(command: Command): readonly string[] {
+  return command.opts<BackupCommandOptions>().toPath ?? [];
 }
 
 /** For all databases by name there are neither folders of databases nor anything to be inspected. */

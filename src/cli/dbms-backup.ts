@@ -3,7 +3,13 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { detailsOf } from './backupconfiguration.ts';
 import type { CliContext, CommandOutcome } from './context.ts';
-import { addBackupOptions, type BackedUp, type BackupCommandOptions, runBackup } from './database-backup.ts';
+import {
+  addBackupOptions,
+  type BackedUp,
+  type BackupCommandOptions,
+  placesGiven,
+  runBackup,
+} from './database-backup.ts';
 import { addEncryptionOptions } from './encryptionoptions.ts';
 import { countOf, formatBytes, formatDuration, placeLines } from './render.ts';
 import { addWritableStoreOptions } from './storeoptions.ts';
@@ -35,7 +41,7 @@ export function addDbmsBackup(parent: Command, context: CliContext, outcome: Com
     .description(
       'Backs up every database of a Neo4j while it runs, and all that a new machine needs besides.',
     );
-  addWritableStoreOptions(command, context, (given) => given.opts<BackupCommandOptions>().toPath ?? []);
+  addWritableStoreOptions(command, context, placesGiven);
   addEncryptionOptions(command, context);
   addBackupOptions(command, { wholeDbms: true }).addHelpText('after', EXAMPLES);
   command.action(async (options: BackupCommandOptions) => {

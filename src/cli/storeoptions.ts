@@ -76,26 +76,23 @@ export function addWritableStoreOptions(
     )
     .hook('preAction', (_command, given) => {
       const targets = targetsOf(given).filter((target) => target !== undefined);
-      requireStores(attributesGiven(given.opts()), targets, context);
+      requireStores(attributesOf(given.opts()), targets, context);
     });
   return addAccessOptions(command, context);
 }
 
-function attributesGiven(options: AttributeOptions & StoreOptions): string[] {
-  const { storageClass, objectTags, objectLock, legalHold, serverSideEncryption: encryption } = options;
-  const given: [string, boolean][] = [
-    ['--storage-class', storageClass !== undefined],
-    ['--object-tags', objectTags !== undefined],
-    ['--object-lock', objectLock !== undefined],
-    ['--legal-hold', legalHold === true],
-    // A key of one's own may be there for what is read.
-    ['--server-side-encryption', encryption !== undefined && encryption.by !== 'customer'],
-  ];
-  return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
-}
+/** By which option each attribute is asked for. */
+const ATTRIBUTE_OPTIONS: Readonly<Record<Exclude<keyof ObjectAttributes, 'contentType'>, string>> = {
+  storageClass: '--storage-class',
+  tags: '--object-tags',
+  lock: '--object-lock',
+  legalHold: '--legal-hold',
+  encryption: '--server-side-encryption',
+};
 
 /** Who asks for a lock or for encryption, and gets a plain file, believes to be protected and is not. */
-function requireStores(names: readonly string[], targets: readonly string[], context: CliContext): void {
+function requireStores(asked: ObjectAttributes, targets: readonly string[], context: CliContext): void {
+  const names = Object.entries(ATTRIBUTE_OPTIONS).flatMap(([key, name]) => (key in asked ? [name] : []));
   const folders = targets.filter((target) => !isStoreUrl(target));
   if (names.length === 0 || folders.length === 0) return;
   const what = `${names.join(', ')}: only what is kept in an object store can have that`;

@@ -1,7 +1,6 @@
 /** `backup validate` of a configuration: its manifest, and every file in it by its hash. */
 import { ConfigurationArtifact } from '../artifact/configurationfile.ts';
 import { GraphkeepError } from '../errors.ts';
-import type { OperationContext } from './types.ts';
 
 export interface ConfigurationVerdict {
   readonly path: string;
@@ -16,7 +15,7 @@ export interface ConfigurationVerdict {
 /** Reads every byte. Damage is a result, not an error; errors are what kept the file from being read. */
 export async function validateConfiguration(
   path: string,
-  { signal }: OperationContext,
+  signal?: AbortSignal,
 ): Promise<ConfigurationVerdict> {
   let artifact: ConfigurationArtifact | undefined;
   try {
