@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, describe, mock, test } from 'node:test';
 import {
+  CreateMultipartUploadCommand,
   GetObjectLegalHoldCommand,
   GetObjectRetentionCommand,
   GetObjectTaggingCommand,
@@ -13,10 +14,13 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { openObjectStore } from '../../src/storage/objects/open.ts';
+import { crc32Text } from '../../src/storage/objects/s3client.ts';
 import type { S3Settings } from '../../src/storage/objects/settings.ts';
 import type { ObjectAttributes } from '../../src/storage/objects/store.ts';
 import { makeCertificates } from '../fixtures/certificates.ts';
+import { noise } from '../fixtures/random.ts';
 import { failure, temporaryFolder } from '../fixtures/workspace.ts';
+import type { SeenRequest } from './faults.ts';
 import { HUGE, isCopy, sendHuge } from './suitehuge.ts';
 import { all, keysOf, readAll } from './suitetools.ts';
 import { ACCESS_KEY, SECRET_KEY, SLOW_DOWN, startVersity } from './versity.ts';
@@ -65,6 +69,61 @@ describe('S3 only', async () => {
       }
       store.close();
     }
+  });
+
+  test('an object keeps the checksum of all its bytes, which the store is told; not where it knows none', async () => {
+    for (const mode of ['WHEN_SUPPORTED', 'WHEN_REQUIRED'] as const) {
+      proxy.heal();
+      const store = await open({ requestChecksums: mode });
+      const upload = await store.beginUpload('whole', {});
+      const first = noise(upload.partBytes, 1);
+      await upload.putPart(2, Buffer.from('the end'));
+      await upload.putPart(1, first);
+      assert.equal(await upload.complete(2, OVER), true);
+      store.close();
+      const isKept = mode === 'WHEN_SUPPORTED';
+      const expected = isKept ? crc32Text(Buffer.concat([first, Buffer.from('the end')])) : undefined;
+      const [begun, completed] = proxy.seen.filter(({ method }) => method === 'POST');
+      assert.equal(begun!.headers['x-amz-checksum-type'], isKept ? 'FULL_OBJECT' : undefined);
+      assert.equal(completed!.headers['x-amz-checksum-crc32'], expected);
+      const target = { Bucket: 'backups', Key: 'special/whole', ChecksumMode: 'ENABLED' } as const;
+      const { ChecksumType, ChecksumCRC32 } = await client.send(new HeadObjectCommand(target));
+      if (isKept) assert.deepEqual([ChecksumType, ChecksumCRC32], ['FULL_OBJECT', expected]);
+    }
+  });
+
+  test('a store that does not say that it keeps the checksum of all bytes is not told it', async () => {
+    proxy.heal();
+    const target = { Bucket: 'backups', Key: 'special/older' };
+    const { UploadId } = await client.send(
+      new CreateMultipartUploadCommand({ ...target, ChecksumAlgorithm: 'CRC32' }),
+    );
+    const body = `<InitiateMultipartUploadResult><UploadId>${UploadId}</UploadId></InitiateMultipartUploadResult>`;
+    const store = await open();
+    proxy.break(1, { kind: 'answer', status: 200, body }, ({ method }) => method === 'POST');
+    const upload = await store.beginUpload('older', {});
+    await upload.putPart(1, Buffer.from('older'));
+    assert.equal(await upload.complete(1, OVER), true);
+    const completed = proxy.seen.findLast(({ method }) => method === 'POST');
+    assert.equal(completed!.headers['x-amz-checksum-crc32'], undefined);
+    assert.equal((await readAll(store, 'older')).toString(), 'older');
+    store.close();
+  });
+
+  test('a store that keeps no checksum of all bytes is asked for one of the parts', async () => {
+    proxy.heal();
+    const store = await open();
+    const body = '<Error><Code>NotImplemented</Code></Error>';
+    const isOfWhole = ({ headers }: SeenRequest): boolean => headers['x-amz-checksum-type'] !== undefined;
+    proxy.break(100, { kind: 'answer', status: 501, body }, isOfWhole);
+    const upload = await store.beginUpload('of parts', {});
+    await upload.putPart(1, Buffer.from('of parts'));
+    assert.equal(await upload.complete(1, OVER), true);
+    assert.equal(proxy.hits, 1);
+    const target = { Bucket: 'backups', Key: 'special/of parts', ChecksumMode: 'ENABLED' } as const;
+    assert.equal((await client.send(new HeadObjectCommand(target))).ChecksumType, 'COMPOSITE');
+    assert.equal((await readAll(store, 'of parts')).toString(), 'of parts');
+    store.close();
   });
 
   test('a read is pinned by the store, and not only by looking at the answer', async () => {
@@ -202,21 +261,21 @@ describe('S3 only', async () => {
     const refused = { kind: 'answer', status: 400, body: '<Error><Code>X</Code></Error>' } as const;
     const storageClass = 'GLACIER_IR';
     const ask = async (attributes: ObjectAttributes): Promise<void> => {
-      proxy.break(4, refused);
+      proxy.break(5, refused); // uploads are asked for twice, the second time without the checksum of the whole
       await assert.rejects(store.put('x', Buffer.from('x'), { ...attributes, ...OVER }));
       await assert.rejects(store.beginUpload('x', attributes));
       await assert.rejects(store.stat('x'));
       await assert.rejects(store.read('x', 0, Buffer.alloc(1)));
     };
     await ask({ storageClass, encryption: { by: 'kms', keyId: 'key-1' } });
-    const [put, begin, ...reads] = proxy.seen.splice(0);
-    for (const { headers } of [put!, begin!]) {
+    const [put, begin, again, ...reads] = proxy.seen.splice(0);
+    for (const { headers } of [put!, begin!, again!]) {
       assert.equal(headers['x-amz-storage-class'], storageClass);
       assert.equal(headers['x-amz-server-side-encryption'], 'aws:kms');
       assert.equal(headers['x-amz-server-side-encryption-aws-kms-key-id'], 'key-1');
     }
     assert.equal(reads.length, 2);
-    for (const { headers } of [put!, begin!, ...reads]) {
+    for (const { headers } of [put!, begin!, again!, ...reads]) {
       assert.equal(headers['x-amz-server-side-encryption-customer-key'], key.toString('base64'));
     }
     await ask({ encryption: { by: 'store' } });

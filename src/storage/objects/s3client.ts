@@ -197,9 +197,13 @@ export function requireEncrypted(
 
 /** As the header has it: big-endian, in base64. */
 export function crc32Text(bytes: Buffer): string {
-  const value = Buffer.alloc(4);
-  value.writeUInt32BE(crc32(bytes));
-  return value.toString('base64');
+  return crc32ValueText(crc32(bytes));
+}
+
+export function crc32ValueText(value: number): string {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes.toString('base64');
 }
 
 /** Nothing for what is no CRC-32 of bytes: that of an upload is made of those of its parts, and says how many they were. */

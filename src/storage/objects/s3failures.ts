@@ -1,5 +1,5 @@
 /** What S3 says went wrong, and what that means for somebody who makes a backup. */
-import type { GraphkeepError } from '../../errors.ts';
+import { GraphkeepError } from '../../errors.ts';
 import {
   type Doing,
   type Failure,
@@ -130,6 +130,11 @@ const RULES: readonly Rule[] = [
 
 export function tellS3(error: unknown, doing: Doing, scrub: Scrub): GraphkeepError {
   return storeError(s3Failure(error, scrub), doing, error, scrub);
+}
+
+/** The store understood, and does not do it; asked for less it may. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof GraphkeepError && (error.code === 'GK_IO' || error.code === 'GK_UNSUPPORTED');
 }
 
 function s3Failure(error: unknown, scrub: Scrub): Failure {

@@ -3,18 +3,21 @@ import type {
   CompletedPart,
   CompleteMultipartUploadCommandInput,
   CreateMultipartUploadCommand,
+  CreateMultipartUploadCommandOutput,
 } from '@aws-sdk/client-s3';
+import { combineCrc32 } from '../../formats/crc32.ts';
 import { notAStore } from './failures.ts';
 import type { Flights } from './flights.ts';
 import type { PartTable } from './parts.ts';
 import { abortable } from './requests.ts';
 import type { S3Store } from './s3.ts';
-import { copySourceKey, crc32Text, crc32Value, requireEncrypted } from './s3client.ts';
+import { copySourceKey, crc32Text, crc32Value, crc32ValueText, requireEncrypted } from './s3client.ts';
+import { isRefusal } from './s3failures.ts';
 import type { UploadOptions } from './store.ts';
 
 interface MultipartOptions extends UploadOptions {
-  /** What the store keeps with the object: the CRC of its bytes, or nothing; by default one of those of its parts. */
-  readonly checksumType?: 'FULL_OBJECT' | 'NONE';
+  /** Whatever the store takes by its settings. */
+  readonly withoutChecksums?: boolean;
 }
 
 export interface PublishOptions {
@@ -24,19 +27,26 @@ export interface PublishOptions {
   readonly flights: Flights;
 }
 
+/** What an object is made of, in its order. */
+export interface Pieces {
+  readonly parts: CompletedPart[];
+  /** Of all bytes; nothing where one of the parts has no checksum of its own bytes. */
+  readonly crc32: number | undefined;
+}
+
 export class S3Multipart {
   readonly id: string;
   readonly #store: S3Store;
   readonly #key: string;
   readonly #mark: string;
-  readonly #hasChecksums: boolean;
+  readonly #checksums: Checksums;
 
-  private constructor(store: S3Store, key: string, mark: string, hasChecksums: boolean, id: string) {
+  private constructor(store: S3Store, key: string, mark: string, checksums: Checksums, id: string) {
     this.id = id;
     this.#store = store;
     this.#key = key;
     this.#mark = mark;
-    this.#hasChecksums = hasChecksums;
+    this.#checksums = checksums;
   }
 
   static async begin(
@@ -45,25 +55,21 @@ export class S3Multipart {
     mark: string,
     options: MultipartOptions,
   ): Promise<S3Multipart> {
-    const { signal, checksumType } = options;
-    const { sdk, client, customerKey } = store.connection;
-    const hasChecksums = checksumType !== 'NONE' && store.needsChecksum(options);
-    const command = new sdk.CreateMultipartUploadCommand({
-      ...store.written(key, mark, options),
-      ...(hasChecksums ? { ChecksumAlgorithm: 'CRC32' } : {}),
-      ...(hasChecksums && checksumType === 'FULL_OBJECT' ? { ChecksumType: checksumType } : {}),
+    const hasChecksums = !options.withoutChecksums && store.needsChecksum(options);
+    const ask = (checksum: Partial<typeof WHOLE_CHECKSUM>): Promise<CreateMultipartUploadCommandOutput> =>
+      askForUpload(store, key, mark, options, checksum);
+    const answer = await ask(hasChecksums ? WHOLE_CHECKSUM : {}).catch((error: unknown) => {
+      // R2 keeps no CRC-32 of the whole, and says so in words of its own.
+      if (!hasChecksums || !isRefusal(error)) throw error;
+      return ask({ ChecksumAlgorithm: WHOLE_CHECKSUM.ChecksumAlgorithm });
     });
-    if (checksumType === 'NONE') withoutChecksums(command);
-    const answer = await store.persistence.run(
-      () => client.send(command, abortable(signal)),
-      store.tell({ what: `begin the upload of ${store.url}${key}` }),
-      signal,
-    );
-    const { UploadId } = answer;
+    const { UploadId, ChecksumType } = answer;
     if (UploadId === undefined) throw notAStore(store.url, `begin the upload of ${key}`);
-    const upload = new S3Multipart(store, key, mark, hasChecksums, UploadId);
+    const isWhole = ChecksumType === WHOLE_CHECKSUM.ChecksumType;
+    const checksums = hasChecksums ? (isWhole ? 'WHOLE' : 'PARTS') : 'NONE';
+    const upload = new S3Multipart(store, key, mark, checksums, UploadId);
     try {
-      requireEncrypted(options, customerKey, answer);
+      requireEncrypted(options, store.connection.customerKey, answer);
     } catch (error) {
       await upload.abort();
       throw error;
@@ -73,7 +79,7 @@ export class S3Multipart {
 
   async putPart(number: number, bytes: Buffer, signal: AbortSignal): Promise<CompletedPart> {
     const { sdk, client, customerKey } = this.#store.connection;
-    const checksum = this.#hasChecksums ? { ChecksumCRC32: crc32Text(bytes) } : {};
+    const checksum = this.#checksums !== 'NONE' ? { ChecksumCRC32: crc32Text(bytes) } : {};
     const request = { ...this.#target(), ...customerKey, PartNumber: number, ...checksum };
     const what = `write part ${number} of ${this.#store.url}${this.#key}`;
     const { ETag } = await this.#store.persistence.run(
@@ -117,13 +123,12 @@ export class S3Multipart {
 
   /** @returns as `complete` */
   publish(parts: PartTable, bytes: number, { ifAbsent, signal }: PublishOptions): Promise<boolean> {
-    const receipts = parts.receipts(1, Math.ceil(bytes / parts.partBytes) + 1);
-    return this.complete(partsOf(receipts), ifAbsent, signal);
+    return this.complete(sentPieces(parts, 1, bytes), ifAbsent, signal);
   }
 
   /** The object appears. @returns false when the key was taken and `ifAbsent` */
   async complete(
-    parts: CompletedPart[],
+    { parts, crc32 }: Pieces,
     ifAbsent: boolean,
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
@@ -131,6 +136,7 @@ export class S3Multipart {
     const request: CompleteMultipartUploadCommandInput = {
       ...this.#target(),
       ...customerKey,
+      ...(this.#checksums === 'WHOLE' && crc32 !== undefined ? wholeChecksum(crc32) : {}),
       MultipartUpload: { Parts: parts },
       ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
     };
@@ -150,6 +156,29 @@ export class S3Multipart {
   #target(): { Bucket: string; Key: string; UploadId: string } {
     return { ...this.#store.target(this.#key), UploadId: this.id };
   }
+}
+
+/** What the store says that it keeps; stores that do not know the difference keep the checksum of those of the parts. */
+type Checksums = 'WHOLE' | 'PARTS' | 'NONE';
+
+/** That of all bytes can be put together out of those of the parts, so that the store can compare the whole. */
+const WHOLE_CHECKSUM = { ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' } as const;
+
+async function askForUpload(
+  store: S3Store,
+  key: string,
+  mark: string,
+  options: MultipartOptions,
+  checksum: Partial<typeof WHOLE_CHECKSUM>,
+): Promise<CreateMultipartUploadCommandOutput> {
+  const { sdk, client } = store.connection;
+  const command = new sdk.CreateMultipartUploadCommand({ ...store.written(key, mark, options), ...checksum });
+  if (options.withoutChecksums) withoutChecksums(command);
+  return store.persistence.run(
+    () => client.send(command, abortable(options.signal)),
+    store.tell({ what: `begin the upload of ${store.url}${key}` }),
+    options.signal,
+  );
 }
 
 /** The SDK asks for checksums by itself. */
@@ -188,3 +217,30 @@ export function partsOf(receipts: readonly string[]): CompletedPart[] {
     };
   });
 }
+
+/** So many bytes that were sent, in parts from this one on. @throws GK_INTERNAL for a part that was never sent */
+export function sentPieces(table: PartTable, firstNumber: number, bytes: number): Pieces {
+  const { partBytes } = table;
+  const receipts = table.receipts(firstNumber, firstNumber + Math.ceil(bytes / partBytes));
+  return piecesOf(partsOf(receipts), partBytes, bytes);
+}
+
+/** @param partBytes of each but the last; @param bytes of all */
+export function piecesOf(parts: CompletedPart[], partBytes: number, bytes: number): Pieces {
+  let [whole, leftBytes] = [0, bytes];
+  for (const { ChecksumCRC32 } of parts) {
+    const value = crc32Value(ChecksumCRC32);
+    if (value === undefined) return { parts, crc32: undefined };
+    const ownBytes = Math.min(partBytes, leftBytes);
+    whole = combineCrc32(whole, value, ownBytes);
+    leftBytes -= ownBytes;
+  }
+  return { parts, crc32: whole };
+}
+
+/** MinIO takes none without its kind. */
+function wholeChecksum(crc32: number): WholeChecksum {
+  return { ChecksumType: WHOLE_CHECKSUM.ChecksumType, ChecksumCRC32: crc32ValueText(crc32) };
+}
+
+type WholeChecksum = Pick<CompleteMultipartUploadCommandInput, 'ChecksumType' | 'ChecksumCRC32'>;

@@ -6,14 +6,14 @@
  */
 import type { CompletedPart } from '@aws-sdk/client-s3';
 import { GraphkeepError } from '../../errors.ts';
-import { combineCrc32 } from '../../formats/crc32.ts';
 import { S3_SECTIONS_AT_ONCE } from '../../limits.ts';
 import { inParallel } from '../parallel.ts';
 import type { PartTable } from './parts.ts';
 import { checkWhole } from './requests.ts';
 import type { S3Store } from './s3.ts';
 import { crc32Value } from './s3client.ts';
-import { type PublishOptions, partsOf, S3Multipart } from './s3multipart.ts';
+import { isRefusal } from './s3failures.ts';
+import { type Pieces, type PublishOptions, piecesOf, S3Multipart, sentPieces } from './s3multipart.ts';
 import type { ObjectAttributes, UploadOptions } from './store.ts';
 import { digits, nameOfPiece, newUploadId } from './uploadsfolder.ts';
 
@@ -60,9 +60,8 @@ export class S3Sections {
   ): Promise<S3Sections> {
     const id = newUploadId();
     const probeKey = nameOfPiece(id, digits(0), key);
-    const begin = async (checksumType?: 'NONE'): Promise<S3Multipart> => {
-      const how = checksumType === undefined ? options : { ...options, checksumType };
-      const whole = await S3Multipart.begin(store, key, mark, how);
+    const begin = async (withoutChecksums: boolean): Promise<S3Multipart> => {
+      const whole = await S3Multipart.begin(store, key, mark, { ...options, withoutChecksums });
       try {
         await tryCopy(store, probeKey, whole, options);
       } catch (error) {
@@ -71,10 +70,10 @@ export class S3Sections {
       }
       return whole;
     };
-    const whole = await begin().catch((error: unknown) => {
+    const whole = await begin(false).catch((error: unknown) => {
       // MinIO does not copy into an upload with checksums, and says so in words of its own.
       if (!isRefusal(error) || !store.needsChecksum(options)) throw error;
-      return begin('NONE');
+      return begin(true);
     });
     return new S3Sections(store, key, id, whole, sectionParts, options);
   }
@@ -89,10 +88,8 @@ export class S3Sections {
     const begun = this.#sections.get(number);
     if (begun !== undefined) return begun;
     const key = nameOfPiece(this.id, digits(number), this.#key);
-    // Some stores give the copy the checksum of the object instead of looking at its bytes: then it must be one of bytes.
-    const options = { ...sectionAttributes(this.#options), checksumType: 'FULL_OBJECT' } as const;
     // Not interrupted: an upload that the store began and nobody heard of could not be aborted.
-    const upload = S3Multipart.begin(this.#store, key, this.id, options);
+    const upload = S3Multipart.begin(this.#store, key, this.id, sectionAttributes(this.#options));
     const section = { key, upload, isObject: false };
     this.#sections.set(number, section);
     // Nothing was begun, as far as is known; the part that is sent again tries again.
@@ -111,7 +108,8 @@ export class S3Sections {
         copied[index] = await this.#copySection(index + 1, parts, ownBytes, abortSignal);
       }),
     );
-    if (!(await this.#whole.complete(copied, ifAbsent, signal))) return false;
+    const pieces = piecesOf(copied, sectionBytes, bytes);
+    if (!(await this.#whole.complete(pieces, ifAbsent, signal))) return false;
     await flights.end();
     // What cannot be removed does not make the object worse; it stays where `backup expire --cleanup` finds it.
     await this.#removeSections().catch(() => undefined);
@@ -125,16 +123,16 @@ export class S3Sections {
     signal: AbortSignal,
   ): Promise<CompletedPart> {
     const first = (number - 1) * this.#sectionParts + 1;
-    const parts = partsOf(table.receipts(first, first + Math.ceil(bytes / table.partBytes)));
+    const pieces = sentPieces(table, first, bytes);
     const section = this.#section(number);
     const { key } = section;
     const upload = await section.upload;
     section.isObject = true;
     // Not interrupted: an object that appears after it was removed would stay.
-    await upload.complete(parts, false, undefined);
+    await upload.complete(pieces, false, undefined);
     const { tag } = await checkWhole(this.#store, key, bytes, signal);
     const copied = await this.#whole.copyPart(number, key, tag, signal);
-    this.#checkCopied(copied, parts, table.partBytes, bytes);
+    this.#checkCopied(copied, pieces);
     // At once, so that a store needs room for the whole only once.
     await this.#store.remove(key).then(
       () => this.#sections.delete(number),
@@ -144,21 +142,9 @@ export class S3Sections {
   }
 
   /** Where the store says what it read: that must be what was sent. @throws GK_IO */
-  #checkCopied(
-    { ChecksumCRC32 }: CompletedPart,
-    parts: readonly CompletedPart[],
-    partBytes: number,
-    bytes: number,
-  ): void {
+  #checkCopied({ ChecksumCRC32 }: CompletedPart, { crc32: expected }: Pieces): void {
     const found = crc32Value(ChecksumCRC32);
-    const sent = parts.map((part) => crc32Value(part.ChecksumCRC32));
-    if (found === undefined || sent.includes(undefined)) return;
-    let [expected, leftBytes] = [0, bytes];
-    for (const value of sent) {
-      const ownBytes = Math.min(partBytes, leftBytes);
-      expected = combineCrc32(expected, value!, ownBytes);
-      leftBytes -= ownBytes;
-    }
+    if (found === undefined || expected === undefined) return;
     if (found === expected) return;
     throw new GraphkeepError(
       'GK_IO',
@@ -212,8 +198,4 @@ async function tryCopy(
   } finally {
     await store.remove(key).catch(() => undefined);
   }
-}
-
-function isRefusal(error: unknown): boolean {
-  return error instanceof GraphkeepError && (error.code === 'GK_IO' || error.code === 'GK_UNSUPPORTED');
 }
