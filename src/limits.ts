@@ -110,6 +110,8 @@ export const RANGE_BYTES = 2 * MIB;
 export const PACKED_LEVEL_MAX = 3;
 export const RANGE_BYTES_MIN = 64 * KIB;
 export const RANGE_BYTES_MAX = 2 * MIB;
+/** A tree or an index of so much is in the answer to the request that opens it: most are, and each request takes its way. */
+export const WHOLE_GROUP_BYTES_MAX = 64 * KIB;
 /** Ranges that a client has under way; what a server holds of one session at most. Times the range: memory of each. */
 export const RANGES_IN_FLIGHT_MAX = 4;
 export const SESSION_RANGES_MAX = 8;

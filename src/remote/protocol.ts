@@ -2,6 +2,7 @@
  * What travels between a backup server and its clients: docs/protocol.md. Pure pairs of `writeX` (server, or client for
  * requests) and `parseX`; both sides use these and nothing else, so that they cannot drift apart.
  */
+import { storedBytesMax } from '../artifact/frame.ts';
 import type { TransactionMark } from '../chain/summary.ts';
 import { ERROR_TABLE, type ErrorCode, GraphkeepError } from '../errors.ts';
 import { type IndexPosition, type MemberKind, writePosition } from '../formats/artifact/index.ts';
@@ -13,7 +14,7 @@ import type { LogPosition } from '../formats/txlog/checkpoint.ts';
 import type { Search } from '../hotcopy/logafter.ts';
 import type { FencePoint } from '../hotcopy/snapshot.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
-import { METADATA_SCRIPT_BYTES_MAX } from '../limits.ts';
+import { METADATA_SCRIPT_BYTES_MAX, WHOLE_GROUP_BYTES_MAX } from '../limits.ts';
 import type { Fields } from './fields.ts';
 
 /** Part of every path; another number is another protocol. */
@@ -34,19 +35,40 @@ export interface RemoteMember {
   readonly bytes: number;
 }
 
+/** A member of a group that is in the answer to its opening: nothing more is asked for. */
+export interface WholeMember {
+  readonly path: string;
+  readonly kind: MemberKind;
+  readonly bytes: number;
+  /** One frame of zstd, with a checksum. */
+  readonly packed: Buffer;
+}
+
+export function writeWholeMember({ packed, ...facts }: WholeMember): object {
+  return { ...facts, packed: packed.toString('base64') };
+}
+
+/** @throws GK_PROTOCOL also for one that is larger than what is ever sent so */
+export function parseWholeMember(fields: Fields): WholeMember {
+  const packed = fields.bytes('packed', storedBytesMax(WHOLE_GROUP_BYTES_MAX));
+  const facts = parseMemberFacts(fields);
+  if (facts.bytes > WHOLE_GROUP_BYTES_MAX)
+    throw new GraphkeepError('GK_PROTOCOL', `${facts.path} is too large to come with an answer`);
+  return { ...facts, packed };
+}
+
 const MEMBER_KINDS: readonly MemberKind[] = ['store', 'log', 'checkpoint'];
 
-/** A path in an answer becomes a name in an artifact: one that leaves its folder must not get that far. */
 export function parseMember(fields: Fields): RemoteMember {
+  return { number: fields.count('number'), ...parseMemberFacts(fields) };
+}
+
+/** A path in an answer becomes a name in an artifact: one that leaves its folder must not get that far. */
+function parseMemberFacts(fields: Fields): Omit<RemoteMember, 'number'> {
   const kind = MEMBER_KINDS.find((known) => known === fields.text('kind'));
   if (kind === undefined)
     throw new GraphkeepError('GK_PROTOCOL', 'the answer names a member of an unknown kind');
-  return {
-    number: fields.count('number'),
-    path: safePath(fields.text('path')),
-    kind,
-    bytes: fields.count('bytes'),
-  };
+  return { path: safePath(fields.text('path')), kind, bytes: fields.count('bytes') };
 }
 
 function safePath(path: string): string {

@@ -25,7 +25,7 @@ import {
   writeMark,
   writeStart,
 } from './protocol.ts';
-import { rebuildableGroup, StoresAhead, spreadGroup } from './remotegroups.ts';
+import { StoresAhead, spreadGroup, TreesAhead } from './remotegroups.ts';
 import { RemoteSession } from './remotesession.ts';
 
 /**
@@ -138,16 +138,17 @@ function remoteSnapshot(
 ): Snapshot {
   const { neostore, fence, groups, leftOut, estimatedBytes } = facts;
   let finalMembers: MemberSource[] | undefined;
-  const ahead = new StoresAhead(session, groups);
+  const stores = new StoresAhead(session, groups);
+  const trees = new TreesAhead(session, groups);
   return {
     neostore,
     fence,
     leftOut,
     estimatedBytes,
     groups: groups.map((group, number) => {
-      if (group.rebuildable) return rebuildableGroup(session, group.path, number);
+      if (group.rebuildable) return trees.group(group.path, number);
       return lanes.length === 0
-        ? ahead.group(group.path, number)
+        ? stores.group(group.path, number)
         : spreadGroup(session, group.path, number, lanes);
     }),
     takeTail: async () => {

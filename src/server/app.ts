@@ -25,6 +25,7 @@ import {
   writeNeostore,
   writeSearch,
   writeTail,
+  writeWholeMember,
 } from '../remote/protocol.ts';
 import { VERSION } from '../version.ts';
 import type { Principal } from './access.ts';
@@ -128,8 +129,13 @@ class Routes {
   async openGroup(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const group = numberOf(request, 'group');
     return this.#step(request, reply, async (session, body, step) => {
-      const staging = body.flag('staged') ? this.#parts.stagingDirectory : undefined;
-      return { members: (await session.openGroup(group, step, staging)) ?? null };
+      const stagingDirectory = body.flag('staged') ? this.#parts.stagingDirectory : undefined;
+      const mayBeWhole = body.has('whole') && body.flag('whole');
+      const opened = await session.openGroup(group, step, { stagingDirectory, mayBeWhole });
+      if (opened === undefined) return { members: null };
+      if (!('whole' in opened)) return { members: opened };
+      for (const { packed } of opened.whole) this.#parts.metrics.sent(session.owner.database, packed.length);
+      return { whole: opened.whole.map(writeWholeMember) };
     });
   }
 

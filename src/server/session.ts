@@ -14,8 +14,9 @@ import type { OpenGroup } from '../hotcopy/group.ts';
 import type { LogSource } from '../hotcopy/logafter.ts';
 import type { Snapshot } from '../hotcopy/snapshot.ts';
 import type { TailFacts } from '../hotcopy/tail.ts';
-import { FRAME_RAW_BYTES } from '../limits.ts';
-import type { LogStart, RemoteMember } from '../remote/protocol.ts';
+import { bytesOfGroup, readWhole } from '../hotcopy/whole.ts';
+import { FRAME_RAW_BYTES, WHOLE_GROUP_BYTES_MAX } from '../limits.ts';
+import type { LogStart, RemoteMember, WholeMember } from '../remote/protocol.ts';
 import { ContentHash, EarlyRoom } from './contenthash.ts';
 import { type HeldRange, HeldRanges } from './heldranges.ts';
 
@@ -64,6 +65,15 @@ export interface RangeRequest {
   readonly startBytes: number;
   readonly bytes: number;
 }
+
+export interface OpenGroupOptions {
+  /** Where a copy is to be made first. */
+  readonly stagingDirectory?: string | undefined;
+  /** Whether the client takes a small group with the answer. */
+  readonly mayBeWhole: boolean;
+}
+
+const WHOLE_LEVEL = 1;
 
 export class Session {
   readonly id = randomBytes(16).toString('hex');
@@ -124,12 +134,16 @@ export class Session {
     return result;
   }
 
-  /** For a step: opens a group for one attempt. What an earlier attempt opened is closed. */
+  /**
+   * For a step: opens a group for one attempt. What an earlier attempt opened is closed.
+   * @returns its members, to be read and confirmed, or all that is in them; undefined when it is gone, or not from one
+   * moment now
+   */
   async openGroup(
     number: number,
     step: number,
-    stagingDirectory: string | undefined,
-  ): Promise<RemoteMember[] | undefined> {
+    { stagingDirectory, mayBeWhole }: OpenGroupOptions,
+  ): Promise<readonly RemoteMember[] | { readonly whole: readonly WholeMember[] } | undefined> {
     const group = this.#snapshot().groups[number];
     if (group === undefined) throw new GraphkeepError('GK_USAGE', `the session has no group ${number}`);
     await this.#close(number);
@@ -137,8 +151,21 @@ export class Session {
       stagingDirectory === undefined ? undefined : { directory: stagingDirectory, signal: this.#stop.signal },
     );
     if (open === undefined) return undefined;
+    if (mayBeWhole && bytesOfGroup(open) <= WHOLE_GROUP_BYTES_MAX) return this.#readWhole(open);
     this.#groups.set(number, { group: open, step });
     return open.members.map((source) => this.#number(source, number));
+  }
+
+  async #readWhole(open: OpenGroup): Promise<{ whole: WholeMember[] } | undefined> {
+    const contents = await readWhole(open);
+    if (contents === undefined) return undefined;
+    const whole: WholeMember[] = [];
+    for (const [index, { path, kind, bytes }] of open.members.entries()) {
+      const packed = await compressFrame(contents[index]!, WHOLE_LEVEL, (stored) => Buffer.from(stored));
+      this.sentBytes += packed.length;
+      whole.push({ path, kind, bytes, packed });
+    }
+    return { whole };
   }
 
   /** For a step. */

@@ -9,6 +9,8 @@ const CONNECTION = 'test/unit/remote/connection.test.ts';
 const SESSIONS = 'test/unit/server/sessions.test.ts';
 const STAGED = 'test/unit/hotcopy/staged.test.ts';
 const PACKED = 'test/unit/remote/packed.test.ts';
+const WHOLE = 'test/unit/hotcopy/whole.test.ts';
+const GROUPS = 'test/unit/remote/groups.test.ts';
 const ANSWERS = 'test/unit/remote/protocol.test.ts';
 
 noticeEach([
@@ -139,6 +141,22 @@ noticeEach([
     to: 'confirm: async () => number >= 0 || (await isConfirmed(session, number))',
     guard: SESSIONS,
     pattern: 'changes while it is sent',
+  },
+  {
+    step: 'network: a tree that comes whole is from one moment',
+    file: 'src/hotcopy/whole.ts',
+    from: 'return (await group.confirm()) ? contents : undefined;',
+    to: 'await group.confirm();\n    return contents;',
+    guard: WHOLE,
+    pattern: 'not from one moment',
+  },
+  {
+    step: 'network: a tree that comes whole has the length that it should have',
+    file: 'src/remote/remotegroups.ts',
+    from: 'if (content.length !== bytes)',
+    to: 'if (content.length > bytes)',
+    guard: GROUPS,
+    pattern: 'shorter or longer',
   },
   {
     step: 'session: a step is done once',

@@ -5,7 +5,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import { SESSION_RANGES_MAX } from '../../../src/limits.ts';
+import { decompressFrame } from '../../../src/artifact/zstd.ts';
+import { SESSION_RANGES_MAX, WHOLE_GROUP_BYTES_MAX } from '../../../src/limits.ts';
 import type { Address } from '../../../src/neo4j/values.ts';
 import { validateArtifact } from '../../../src/operations/validate.ts';
 import { generateToken } from '../../../src/server/access.ts';
@@ -244,7 +245,9 @@ describe('what must be from one moment', () => {
       return bytes;
     };
     const connection = await connectTo(context, relay.address);
-    const versions: Buffer[] = [readFileSync(path)];
+    // Too large to come with the answer.
+    const versions: Buffer[] = [Buffer.concat([readFileSync(path), noise(WHOLE_GROUP_BYTES_MAX, 3)])];
+    writeFileSync(path, versions[0]!);
     const progress = (): void => {
       if (!host.openFiles().includes(path)) return;
       versions.push(advancedTree(versions.at(-1)!));
@@ -257,6 +260,64 @@ describe('what must be from one moment', () => {
     assert.equal(tree.equals(versions.at(-1)!), true, 'it is from one moment');
     assert.equal(versions.length, 2);
     assert.deepEqual(host.openFiles(), []);
+  });
+
+  test('comes whole with the answer where it is small, and is asked for once', async (context) => {
+    const host = await Host.start(context);
+    const relay = await Relay.start(context, () => host.server.address);
+    const asked: string[] = [];
+    relay.onRequest = (bytes) => {
+      for (const [, path] of bytes.toString('latin1').matchAll(/^[A-Z]+ \S+?\/(groups\S+|members\S+)/gm))
+        asked.push(path!);
+      return bytes;
+    };
+    const connection = await connectTo(context, relay.address);
+    const { artifactPath, leftOut } = await backupOver(connection, host.scene, { type: 'FULL' });
+    assert.deepEqual(leftOut, []);
+    const { answer } = await host.open('a');
+    const groups = answer.groups as { path: string; rebuildable: boolean }[];
+    const small = [...groups.entries()].filter(([, { rebuildable }]) => rebuildable);
+    assert.ok(small.length >= 3);
+    for (const [number] of small) {
+      const ofGroup = asked.filter((path) => path.startsWith(`groups/${number}/`));
+      assert.deepEqual(ofGroup, [`groups/${number}/open`]);
+    }
+    const members = await membersOf(artifactPath);
+    const { storeDirectory } = host.scene.database.folders;
+    for (const [, { path }] of small) {
+      const content = members.get(path);
+      if (content !== undefined) assert.ok(content.equals(readFileSync(join(storeDirectory, path))), path);
+    }
+    assert.ok(members.has(TREE));
+  });
+
+  test('and comes whole leaves nothing open; asked for again it is the same; without being asked for it does not', async (context) => {
+    const host = await Host.start(context);
+    const path = join(host.scene.database.folders.storeDirectory, TREE);
+    const content = Buffer.from(readFileSync(path));
+    const { answer } = await host.open('a');
+    const session = `/v1/sessions/${String(answer.session)}`;
+    const number = (answer.groups as { path: string }[]).findIndex((group) => group.path === TREE);
+    const held = host.openFiles();
+    const open = (step: number, more: object) =>
+      host.post(`${session}/groups/${number}/open`, { step, staged: false, ...more });
+    const first = await open(1, { whole: true });
+    assert.deepEqual(host.openFiles(), held);
+    const [member] = first.answer.whole as { path: string; bytes: number; packed: string }[];
+    assert.deepEqual([member?.path, member?.bytes], [TREE, content.length]);
+    const packed = Buffer.from(member!.packed, 'base64');
+    assert.ok((await decompressFrame(packed, content.length)).equals(content));
+    writeFileSync(path, advancedTree(content));
+    assert.deepEqual((await open(1, { whole: true })).answer, first.answer);
+    assert.equal(codeOf(await host.post(`${session}/groups/${number}/confirm`, { step: 2 })), 'GK_USAGE');
+    for (const [step, more] of [
+      [3, {}],
+      [4, { whole: false }],
+    ] as const)
+      assert.equal(membersIn(await open(step, more)).length, 1);
+    writeFileSync(path, Buffer.concat([advancedTree(content), noise(WHOLE_GROUP_BYTES_MAX, 1)]));
+    assert.equal(membersIn(await open(5, { whole: true })).length, 1);
+    assert.deepEqual((await open(6, { whole: true, staged: true })).answer.whole, undefined);
   });
 
   test('is read at once beside busy processors; what the log repairs waits for them', async (context) => {
