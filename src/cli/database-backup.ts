@@ -87,7 +87,7 @@ An artifact carries the users of the server with their encrypted passwords, unle
 given; roles and privileges (Enterprise) as well when --bolt-address says where they are asked for.
 
 Neo4j may run and be written to during the backup. While others use more than half of the processors' time,
-the backup takes --cpu-share of it, or a third of what is idle when that is more, at a low priority;
+the backup takes --cpu-share of it, or a fifth of what is idle when that is more, at a low priority;
 --limit-rate spares the disks.
 
 With several --to-path the database is read once. Without --require=any the backup fails, and is nowhere, when
@@ -317,7 +317,7 @@ export async function runBackup(
 
 function busyNotice(percent: number): string {
   return (
-    `the processors are busy: from now on the backup takes ${percent} % of them, or a third of what is idle ` +
+    `the processors are busy: from now on the backup takes ${percent} % of them, or a fifth of what is idle ` +
     'when that is more (--cpu-share=100 for all it can get)'
   );
 }

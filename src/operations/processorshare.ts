@@ -16,8 +16,8 @@ import { type MachineTimes, type OwnTimes, type ProcessorMeter, processorMeter }
 const BUSY_SHARE = 0.5;
 /** How much a new sample counts beside those before it: a single one is a few ticks. */
 const SMOOTHING = 1 / 4;
-/** Of the time that nobody else uses: taking all of it would make the others wait for each turn. */
-const TAKEN_OF_FREE = 1 / 3;
+/** Of the time that nobody else uses: what is taken of it makes the others wait for their turn (docs/benchmark.md). */
+const TAKEN_OF_FREE = 1 / 5;
 
 /** Of all processors, 0 to 1. */
 interface Shares {
