@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [--scale=1] [--runs=3] [--neo4j=5.26] [--only=stock,tar,graphkeep,remote,log,differential,store,server]`: graphkeep beside
+ * `npm run bench -- [--scale=1] [--runs=3] [--neo4j=5.26] [--only=stock,tar,graphkeep,remote,log,differential,store,large,server]`: graphkeep beside
  * the stock tools and beside tar with zstd, on one store, in one run, in turn; then the numbers to reach. All raw
  * figures go to `.bench/<date>.json`.
  */
@@ -13,21 +13,32 @@ import { ensureDistribution, LINES, type Line } from '../test/real/harness/distr
 import { type Bar, barsOf, type Measured, OVER_LOOPBACK, OVER_TLS } from './bars.ts';
 import { differentialTasks } from './differential.ts';
 import { type EffectWindow, measureEffect } from './effect.ts';
+import { largeTasks } from './largestore.ts';
 import { killRunning, measure, measuredBy, median, type Sample, settleDisk } from './measure.ts';
 import { objectStoreTasks } from './objectstore.ts';
 import { type BackupServer, startPlainServer, startTlsServer } from './remote.ts';
 import type { LogScan } from './scanlogs.ts';
 import { BENCH_FOLDER, type BenchStore, ensureStore, folderBytes } from './store.ts';
 import {
+  backupTasks,
   missingTarTools,
   prepareWorkplace,
-  remoteTasks,
   type Task,
   tasksOf,
   type Workplace,
 } from './tasks.ts';
 
-const GROUPS = ['stock', 'tar', 'graphkeep', 'remote', 'log', 'differential', 'store', 'server'] as const;
+const GROUPS = [
+  'stock',
+  'tar',
+  'graphkeep',
+  'remote',
+  'log',
+  'differential',
+  'store',
+  'large',
+  'server',
+] as const;
 
 interface Options {
   readonly line: Line;
@@ -86,7 +97,7 @@ interface Raw {
 async function measureInTurn(tasks: readonly Task[], runs: number): Promise<Raw[]> {
   const raws = tasks.map((task): Raw => ({ task, samples: [], outputs: [] }));
   for (let number = 1; number <= runs; number++) {
-    const others = raws.filter(({ task }) => !task.isShort && (number === 1 || !task.isLong));
+    const others = raws.filter(({ task }) => !task.isShort);
     for (const raw of others) await measureOnce(raw, number, runs);
     for (let count = 0; count < SHORT_RUNS; count++) {
       for (const raw of raws.filter(({ task }) => task.isShort)) await measureOnce(raw, number, runs);
@@ -230,13 +241,17 @@ async function runBench(options: Options, folder: string): Promise<void> {
   const tasks = await tasksOf(place, options.groups);
   if (options.groups.has('differential')) tasks.push(...(await differentialTasks(store, folder, say)));
   const servers = options.groups.has('remote') ? await startServers(place, folder) : {};
-  tasks.push(...remoteTasks(place, servers));
+  const clients = Object.entries(servers).map(([name, { clientArgs }]) => [name, clientArgs] as const);
+  tasks.push(...backupTasks('remote', place.artifacts, Object.fromEntries(clients)));
   const objectStore = options.groups.has('store')
     ? await objectStoreTasks(place, store, folder, say)
     : undefined;
   if (objectStore !== undefined && 'skip' in objectStore) say(`left out: object store: ${objectStore.skip}`);
   else tasks.push(...(objectStore?.tasks ?? []));
+  const large = options.groups.has('large') ? await largeTasks(store, folder) : undefined;
+  tasks.push(...(large?.tasks ?? []));
   const raws = await measureInTurn(tasks, options.runs);
+  await large?.stop();
   if (objectStore !== undefined && 'stop' in objectStore) await objectStore.stop();
   for (const server of Object.values(servers)) await server.stop();
   const measured = await summarize(raws);
@@ -261,9 +276,10 @@ async function runBench(options: Options, folder: string): Promise<void> {
 }
 
 async function startServers(place: Workplace, folder: string): Promise<Record<string, BackupServer>> {
+  const source = [`--neo4j-home=${place.source.dir}`];
   return {
-    [OVER_LOOPBACK]: await startPlainServer(place.source),
-    [OVER_TLS]: await startTlsServer(place.source, join(folder, 'tls')),
+    [OVER_LOOPBACK]: await startPlainServer(source),
+    [OVER_TLS]: await startTlsServer(source, join(folder, 'tls')),
   };
 }
 

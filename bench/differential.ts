@@ -1,11 +1,11 @@
 /** What a differential backup costs: of a little new log on stores of two sizes, and of 5 GiB of new log. */
-import { cp, mkdir, readdir, rm, stat, truncate } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GIB, MIB } from '../src/limits.ts';
 import { run } from './measure.ts';
 import { appendNewLog } from './newlog.ts';
-import { type BenchStore, type CopyAtRest, copyAtRest, fromOf } from './store.ts';
+import { type BenchStore, type CopyAtRest, copyAtRest, fromOf, makeOwn } from './store.ts';
 import { graphkeep, nothing, type Task } from './tasks.ts';
 
 const SMALL_LOG_BYTES = MIB;
@@ -39,10 +39,7 @@ function placesOf(setting: Setting): string[] {
 /** A sparse file makes the store large: what it holds does not matter to something that must not read it. */
 async function enlarge(setting: Setting): Promise<void> {
   const path = join(setting.data, 'neo4j', PADDED_FILE);
-  await cp(path, `${path}.copy`);
-  await rm(path);
-  await cp(`${path}.copy`, path);
-  await rm(`${path}.copy`);
+  await makeOwn(path);
   await truncate(path, LARGE_STORE_BYTES);
 }
 

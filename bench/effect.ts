@@ -73,7 +73,7 @@ async function measureWindows(
   runs: number,
   say: (text: string) => void,
 ): Promise<EffectWindow[]> {
-  const backupServer = await startPlainServer(home);
+  const backupServer = await startPlainServer([`--neo4j-home=${home.dir}`]);
   const windows: EffectWindow[] = [];
   let firstWriter = 1;
   for (const [asked, conditions] of Map.groupBy(CONDITIONS, (condition) => condition.load)) {

@@ -3,14 +3,18 @@
  * finished artifact to the same server; and the memory of a long upload.
  */
 import { execFile } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
-import { GIB } from '../src/limits.ts';
+import { GIB, MIB } from '../src/limits.ts';
+import { openObjectStore } from '../src/storage/objects/open.ts';
+import { noise } from '../test/fixtures/random.ts';
+import type { RunningStore } from '../test/storage/servers.ts';
 import { ACCESS_KEY, SECRET_KEY, startVersity } from '../test/storage/versity.ts';
-import { appendNewLog } from './newlog.ts';
-import { type BenchStore, copyAtRest, fromOf } from './store.ts';
-import { graphkeep, nothing, type Task, type Workplace } from './tasks.ts';
+import { enlargedSource } from './largestore.ts';
+import type { BenchStore } from './store.ts';
+import { emptyFolder, graphkeep, type Task, type Workplace } from './tasks.ts';
 
 export const TO_STORE = 'graphkeep backup to S3';
 export const VENDOR_UPLOAD = 'aws s3 cp of its artifact';
@@ -51,29 +55,42 @@ export async function objectStoreTasks(
       ...graphkeep('database', 'backup', ...from, `--to-path=${target}`, '--type=full', ...more, 'neo4j'),
       environment,
     },
-    prepare: nothing,
+    prepare: () => emptyBucket(running),
   });
-  const vendor = await vendorUpload(folder, `${running.url}/vendor/`, environment);
+  const vendor = await vendorUpload(folder, running, environment);
   if (vendor === undefined) say('left out: aws s3 cp: the AWS CLI is not installed');
-  say('making log for a long upload …');
-  const long = await longSource(store, folder);
+  say('making a large store …');
+  const long = await noisySource(store, join(folder, 'long'));
   const longArtifacts = join(folder, 'long-artifacts');
-  await mkdir(longArtifacts);
+  const emptyBoth = async (): Promise<void> => {
+    await emptyFolder(longArtifacts);
+    await emptyBucket(running);
+  };
   const asItIs = '--compress=false';
   const tasks = [
     backup(TO_STORE, [`--neo4j-home=${source.dir}`], `${running.url}/bench`),
     ...(vendor === undefined ? [] : [vendor(VENDOR_UPLOAD, artifacts)]),
-    { ...backup(LONG_UPLOAD, long, `${running.url}/bench`, asItIs), isLong: true },
-    { ...backup(LONG_LOCAL, long, longArtifacts, asItIs), isLong: true },
-    ...(vendor === undefined ? [] : [{ ...vendor(LONG_VENDOR_UPLOAD, longArtifacts), isLong: true }]),
+    { ...backup(LONG_LOCAL, long, longArtifacts, asItIs), prepare: emptyBoth },
+    ...(vendor === undefined ? [] : [vendor(LONG_VENDOR_UPLOAD, longArtifacts)]),
+    backup(LONG_UPLOAD, long, `${running.url}/bench`, asItIs),
   ];
   return { tasks, stop: () => running.stop() };
+}
+
+/**
+ * What is stored already lies in memory. To write to memory that nothing was in before costs some machines more than the
+ * whole transfer, so that everybody has to begin with the same.
+ */
+async function emptyBucket({ url, direct }: RunningStore): Promise<void> {
+  const store = await openObjectStore(url, direct);
+  for await (const { key } of store.list('')) await store.remove(key);
+  store.close();
 }
 
 /** Makes a task of the AWS CLI that sends a folder; undefined where it is not installed. */
 async function vendorUpload(
   folder: string,
-  target: string,
+  running: RunningStore,
   environment: Readonly<Record<string, string>>,
 ): Promise<((name: string, from: string) => Task) | undefined> {
   if (!(await hasAwsCli())) return undefined;
@@ -84,21 +101,21 @@ async function vendorUpload(
     group: 'store',
     command: {
       file: 'aws',
-      args: ['s3', 'cp', '--recursive', '--quiet', from, target],
+      args: ['s3', 'cp', '--recursive', '--quiet', from, `${running.url}/vendor/`],
       environment: { ...environment, AWS_CONFIG_FILE: config },
     },
-    prepare: nothing,
+    prepare: () => emptyBucket(running),
   });
 }
 
-const LONG_LOG_BYTES = 5 * GIB;
+/** Source, artifact and what a store makes of it fit into memory: nobody reads from the disk what others left there. */
+const NOISE_BYTES = 3 * GIB;
 
-/** 5 GiB of new log on a store. */
-async function longSource(store: BenchStore, folder: string): Promise<string[]> {
-  const copied = await copyAtRest(store, join(folder, 'long'));
-  const logs = join(copied.transactions, 'neo4j');
-  await appendNewLog(logs, LONG_LOG_BYTES, join(logs, 'neostore.transaction.db.0'));
-  return fromOf(copied);
+/** A store of 3.5 GiB. */
+function noisySource(store: BenchStore, folder: string): Promise<string[]> {
+  const piece = noise(16 * MIB, 1);
+  const pieces = Array.from({ length: NOISE_BYTES / piece.length }, () => Readable.from([piece]));
+  return enlargedSource(store, folder, () => pieces);
 }
 
 async function hasAwsCli(): Promise<boolean> {

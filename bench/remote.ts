@@ -4,7 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { layOutPolicy, makeCertificates } from '../test/fixtures/certificates.ts';
-import { type Home, killOnExit } from '../test/real/harness/server.ts';
+import { killOnExit } from '../test/real/harness/server.ts';
 import { graphkeep } from './tasks.ts';
 
 export interface BackupServer {
@@ -13,12 +13,13 @@ export interface BackupServer {
   stop(): Promise<void>;
 }
 
-export async function startPlainServer(home: Home): Promise<BackupServer> {
-  return startServer(home, [], []);
+/** @param source options that name the databases */
+export async function startPlainServer(source: readonly string[]): Promise<BackupServer> {
+  return startServer(source, [], []);
 }
 
 /** Mutual TLS with certificates made for this. */
-export async function startTlsServer(home: Home, folder: string): Promise<BackupServer> {
+export async function startTlsServer(source: readonly string[], folder: string): Promise<BackupServer> {
   await mkdir(folder, { recursive: true });
   const certificates = await makeCertificates(folder);
   const sides = { server: certificates.server, client: certificates.client };
@@ -33,20 +34,15 @@ export async function startTlsServer(home: Home, folder: string): Promise<Backup
       mode: 0o600,
     });
   }
-  return startServer(home, [`--config=${configs.server}`], [`--config=${configs.client}`]);
+  return startServer(source, [`--config=${configs.server}`], [`--config=${configs.client}`]);
 }
 
 async function startServer(
-  home: Home,
+  source: readonly string[],
   args: readonly string[],
   clientArgs: readonly string[],
 ): Promise<BackupServer> {
-  const { file, args: all } = graphkeep(
-    'server',
-    `--neo4j-home=${home.dir}`,
-    '--listen-address=127.0.0.1:0',
-    ...args,
-  );
+  const { file, args: all } = graphkeep('server', ...source, '--listen-address=127.0.0.1:0', ...args);
   const child = spawn(file, all, { stdio: ['ignore', 'ignore', 'pipe'] });
   killOnExit(child);
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));

@@ -69,6 +69,12 @@ export async function copyAtRest({ home }: BenchStore, root: string): Promise<Co
   return copied;
 }
 
+/** A file of such a copy is a link to that of the store: who changes it needs one of its own. */
+export async function makeOwn(path: string): Promise<void> {
+  await cp(path, `${path}.copy`);
+  await rename(`${path}.copy`, path);
+}
+
 export function fromOf({ data, transactions }: CopyAtRest): string[] {
   return [`--from-path-data=${data}`, `--from-path-txn=${transactions}`];
 }

@@ -13,7 +13,7 @@ const PACKAGE_FOLDER = join(BENCH_FOLDER, 'package');
 /** The level that graphkeep compresses with by default. */
 const ZSTD_LEVEL = 1;
 
-export type Group = 'stock' | 'tar' | 'graphkeep' | 'remote' | 'log' | 'differential' | 'store';
+export type Group = 'stock' | 'tar' | 'graphkeep' | 'remote' | 'log' | 'differential' | 'store' | 'large';
 
 export interface Task {
   readonly name: string;
@@ -21,8 +21,6 @@ export interface Task {
   readonly command: Command;
   /** So short that the system's clock and what else runs show in it: measured several times in each run. */
   readonly isShort?: boolean;
-  /** Its memory is what counts: one run is enough. */
-  readonly isLong?: boolean;
   /** Brings the target into the state that each run starts from; not measured. */
   prepare(): Promise<void>;
   /** Bytes that the process wrote or read, where that says something; read after the last run. */
@@ -95,7 +93,7 @@ async function emptyHome(of: Home): Promise<void> {
   await mkdir(join(of.dir, 'data'));
 }
 
-async function emptyFolder(folder: string): Promise<void> {
+export async function emptyFolder(folder: string): Promise<void> {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder);
 }
@@ -218,14 +216,16 @@ function graphkeepTasks({ source, target, artifacts }: Workplace): Task[] {
 }
 
 /** @param servers by the name that their task gets */
-export function remoteTasks(
-  { artifacts }: Workplace,
-  servers: Readonly<Record<string, { readonly clientArgs: readonly string[] }>>,
+/** Full backups into one folder. @param sources by the name of the task: options that say where the database is */
+export function backupTasks(
+  group: Group,
+  artifacts: string,
+  sources: Readonly<Record<string, readonly string[]>>,
 ): Task[] {
-  return Object.entries(servers).map(([name, { clientArgs }]) => ({
+  return Object.entries(sources).map(([name, source]) => ({
     name,
-    group: 'remote',
-    command: graphkeep('database', 'backup', ...clientArgs, `--to-path=${artifacts}`, '--type=full', 'neo4j'),
+    group,
+    command: graphkeep('database', 'backup', ...source, `--to-path=${artifacts}`, '--type=full', 'neo4j'),
     prepare: () => emptyFolder(artifacts),
   }));
 }
