@@ -19,10 +19,11 @@ await runPlan({
     { files: ['test/storage/**/*.test.ts'], filesAtOnce: 3 },
     // What these count (checkpoints and pruning that fall into a copy) needs a machine of its own.
     { files: ['test/real/neo4j*.test.ts'], filesAtOnce: 1 },
-    // These wait for servers most of the time.
+    // These wait for servers most of the time. The longest first, so that none of them is left alone at the end.
     {
       files: [
-        'test/real/{chains,dbms,encryption,legacy,metadata,network,package,samples,stock,upgrade}*.test.ts',
+        'test/real/{chains,network}*.test.ts',
+        'test/real/{dbms,encryption,legacy,metadata,package,samples,stock,upgrade}*.test.ts',
       ],
       filesAtOnce: 3,
     },

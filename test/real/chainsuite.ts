@@ -25,7 +25,7 @@ import { assertVerdict, runStockTool, type Verdict } from './harness/judge.ts';
 import { startLoad } from './harness/load.ts';
 import { createHome, startServer } from './harness/server.ts';
 import { endServer, type LoadedServer, startLoadedServer, WRITER_PAUSE_MS } from './loadedserver.ts';
-import { runProgram } from './program.ts';
+import { AT_FULL_SPEED, runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
 
 const DIFFERENTIALS_UNDER_LOAD = 3;
@@ -288,6 +288,7 @@ function defineCheck(story: Story): void {
         `--neo4j-home=${story.home.dir}`,
         `--to-path=${folder}`,
         '--check-consistency',
+        AT_FULL_SPEED,
         '--format=json',
       ],
       { JAVA_HOME: javaHome },

@@ -12,7 +12,7 @@ import { promisify } from 'node:util';
 import neo4j, { type Config } from 'neo4j-driver';
 import { ensureDistribution, type Line } from './harness/distribution.ts';
 import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
-import { runProgram } from './program.ts';
+import { AT_FULL_SPEED, runProgram } from './program.ts';
 
 const run = promisify(execFile);
 
@@ -167,7 +167,8 @@ interface Part {
 }
 
 async function takeAll({ source, backups }: Story): Promise<void> {
-  const first = await runProgram(['dbms', 'backup', `--neo4j-home=${source.dir}`, `--to-path=${backups}`]);
+  const places = [`--neo4j-home=${source.dir}`, `--to-path=${backups}`];
+  const first = await runProgram(['dbms', 'backup', ...places, AT_FULL_SPEED]);
   assert.equal(first.status, 0, first.stderr);
   const started = first.stdout.split('\n').filter((line) => /^(database|configuration)/.test(line));
   assert.deepEqual(
@@ -240,7 +241,7 @@ async function namesPlugin(story: Story): Promise<void> {
 async function restoresAll(story: Story): Promise<void> {
   const { source, backups, server } = story;
   await query(server, "CREATE (:Person {name: 'the last one'})");
-  const more = ['--include-plugins', '--format=json'];
+  const more = ['--include-plugins', '--format=json', AT_FULL_SPEED];
   const taken = await runProgram([
     'dbms',
     'backup',

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, stat, symlink, truncate } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,6 +15,7 @@ import { readDatabaseInfo } from '../../src/operations/info.ts';
 import type { DatabaseFolders } from '../../src/operations/types.ts';
 import { type CliRun, cli } from '../unit/cli/harness.ts';
 import { foldersOf } from './cycle.ts';
+import { damageRelationship } from './damage.ts';
 import { ensureDistribution, type Line } from './harness/distribution.ts';
 import { assertVerdict, createJudge, type Judge } from './harness/judge.ts';
 import { prepareSchema, startLoad } from './harness/load.ts';
@@ -227,10 +228,7 @@ async function oldestTransaction(story: Story): Promise<bigint> {
 
 function defineCheck(story: Story): void {
   test('a damaged backup is inconsistent: 3, and a report', async () => {
-    const store = join(story.backups, NAME, 'neostore.relationshipstore.db');
-    const handle = await open(store, 'r+');
-    await handle.write(Buffer.alloc(3, 0xff), 0, 3, 100 * 34 + 10);
-    await handle.close();
+    await damageRelationship(join(story.backups, NAME, 'neostore.relationshipstore.db'));
     const reports = join(story.scratch, 'reports');
     const run = await backup(story, '--pagecache=64m', `--cc-report-dir=${reports}`, '--cc-indexes=false');
     assert.equal(run.exitStatus, 3, run.stderr);

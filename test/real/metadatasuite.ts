@@ -16,7 +16,7 @@ import { canonicalNode, describeGraph } from '../fixtures/graphs.ts';
 import { portOf, startProgram } from '../fixtures/serverprocess.ts';
 import type { Line } from './harness/distribution.ts';
 import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
-import { runProgram } from './program.ts';
+import { AT_FULL_SPEED, runProgram } from './program.ts';
 
 /** What the harness logs in with. */
 const INITIAL = { user: 'neo4j', password: 'neo4j' };
@@ -81,6 +81,7 @@ async function backup(home: Home, target: string, ...more: string[]) {
     `--neo4j-home=${home.dir}`,
     `--to-path=${target}`,
     '--format=JSON',
+    AT_FULL_SPEED,
     ...more,
   ]);
   assert.equal(run.status, 0, run.stderr + run.stdout);

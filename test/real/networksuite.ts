@@ -33,10 +33,8 @@ import {
   startServer,
 } from './harness/server.ts';
 import { findToxiproxy, type HurtProxy, Toxiproxy } from './harness/toxiproxy.ts';
-import { PROGRAM, runProgram } from './program.ts';
+import { AT_FULL_SPEED, PROGRAM, runProgram } from './program.ts';
 
-/** The load and the other tests fill the processors: backups would take minutes, and the load goes on meanwhile. */
-const AT_FULL_SPEED = '--cpu-share=100';
 const found = await findToxiproxy();
 const skip = 'skip' in found ? found.skip : false;
 const WRITER_PAUSE_MS = 40;

@@ -3,6 +3,8 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 export const PROGRAM = fileURLToPath(new URL('../../bin/graphkeep', import.meta.url));
+/** Beside other suites, which fill the processors, a backup would hold itself back for minutes. */
+export const AT_FULL_SPEED = '--cpu-share=100';
 const OUTPUT_BYTES_MAX = 64 * 1024 * 1024;
 
 export interface CommandResult {

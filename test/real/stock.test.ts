@@ -3,7 +3,7 @@
  * must not do is as important: write a transaction of its own, or say that all is well where it is not.
  */
 import assert from 'node:assert/strict';
-import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, symlink } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { DatabaseFolders } from '../../src/neo4j/folders.ts';
@@ -13,10 +13,11 @@ import { readDatabaseInfo } from '../../src/operations/info.ts';
 import { restoreDatabase } from '../../src/operations/restore.ts';
 import { failure, namesIn } from '../fixtures/workspace.ts';
 import { foldersOf } from './cycle.ts';
+import { damageRelationship } from './damage.ts';
 import { ensureDistribution, LINES, type Line } from './harness/distribution.ts';
 import { prepareSchema, startLoad } from './harness/load.ts';
 import { createHome, type Home, scratchRoot, startServer } from './harness/server.ts';
-import { runProgram } from './program.ts';
+import { AT_FULL_SPEED, runProgram } from './program.ts';
 
 const CHECK_MEMORY = '64m';
 /** The processes are short, so that starting them is most of the work. */
@@ -64,7 +65,7 @@ for (const line of LINES) {
 
     test('finds a damaged record, and names the report', async () => {
       const damaged = await copyOf(foldersOf(restored), join(scratch, 'damaged'));
-      await damage(join(damaged.storeDirectory, 'neostore.relationshipstore.db'));
+      await damageRelationship(join(damaged.storeDirectory, 'neostore.relationshipstore.db'));
       const reportDirectory = join(scratch, 'reports');
       const result = await check(damaged, reportDirectory);
       assert.equal(result.consistent, false, result.output);
@@ -93,12 +94,19 @@ for (const line of LINES) {
       const home = await createHome({ line, dir: join(scratch, 'checked') });
       await cp(foldersOf(restored).storeDirectory, foldersOf(home).storeDirectory, { recursive: true });
       await cp(foldersOf(restored).logDirectory, foldersOf(home).logDirectory, { recursive: true });
-      await damage(join(foldersOf(home).storeDirectory, 'neostore.relationshipstore.db'));
+      await damageRelationship(join(foldersOf(home).storeDirectory, 'neostore.relationshipstore.db'));
       await symlink(stock.libraryDirectory, join(home.dir, 'lib'));
       const target = join(home.dir, 'backups');
       await mkdir(target);
       const run = await runProgram(
-        ['database', 'backup', `--neo4j-home=${home.dir}`, `--to-path=${target}`, '--check-consistency'],
+        [
+          'database',
+          'backup',
+          `--neo4j-home=${home.dir}`,
+          `--to-path=${target}`,
+          '--check-consistency',
+          AT_FULL_SPEED,
+        ],
         { JAVA_HOME: (await ensureDistribution(line)).javaHome },
       );
       assert.equal(run.status, 87, run.stdout + run.stderr);
@@ -169,13 +177,6 @@ async function copyOf(source: DatabaseFolders, directory: string): Promise<Datab
   await cp(source.storeDirectory, copy.storeDirectory, { recursive: true });
   await cp(source.logDirectory, copy.logDirectory, { recursive: true });
   return copy;
-}
-
-/** A relationship record has 34 bytes: this one gets a type that does not exist. */
-async function damage(relationshipStore: string): Promise<void> {
-  const handle = await open(relationshipStore, 'r+');
-  await handle.write(Buffer.alloc(3, 0xff), 0, 3, 100 * 34 + 10);
-  await handle.close();
 }
 
 async function namesAndSizes({ storeDirectory, logDirectory }: DatabaseFolders): Promise<string[]> {
