@@ -215,7 +215,6 @@ function graphkeepTasks({ source, target, artifacts }: Workplace): Task[] {
   ];
 }
 
-/** @param servers by the name that their task gets */
 /** Full backups into one folder. @param sources by the name of the task: options that say where the database is */
 export function backupTasks(
   group: Group,

@@ -134,6 +134,8 @@ export const REQUEST_ARRIVAL_MS_MAX = 10_000;
 export const AUDIT_PATH_CHARACTERS_MAX = 256;
 /** Sockets of a backup server at once; far above what its sessions need, below what a process may have open. */
 export const CONNECTIONS_MAX = 4096;
+/** Of an answer's status line and headers, received into a buffer of each socket. */
+export const ANSWER_HEAD_BYTES_MAX = 16 * KIB;
 /** While a server works on an answer it sends a space this often, so that a client can tell slow from dead. */
 export const ANSWER_HEARTBEAT_MS = 2_000;
 /** What a client reads of an answer that is not a range: the list of the files of a database, or a metadata script. */

@@ -19,6 +19,7 @@ import {
   SILENCES_PER_INACTIVITY,
   SPOILED_ANSWERS_MAX,
 } from '../limits.ts';
+import { type Body, BodySockets } from './bodysockets.ts';
 import { Fields } from './fields.ts';
 import { causeOfFailure, causeOfFirstBreak, mayPass } from './neterrors.ts';
 import { CHECKSUM_HEADER, knownCode } from './protocol.ts';
@@ -41,6 +42,8 @@ export type Method = 'GET' | 'POST' | 'DELETE';
 /** Requests of steps and reads of ranges at once: one more than the ranges, so that a renewal never waits for them. */
 const SOCKETS_MAX = RANGES_IN_FLIGHT_MAX + 2;
 
+type Headers = Readonly<Record<string, string | number>>;
+
 /** One try of a request. `heard` is called for everything that comes. */
 type Attempt<Result> = (heard: () => void) => Promise<Result>;
 
@@ -48,15 +51,26 @@ export class Connection {
   readonly address: string;
   readonly #options: ConnectionOptions;
   readonly #agent: HttpAgent | HttpsAgent;
+  readonly #bodies: BodySockets;
   readonly #closed = new AbortController();
   /** Before, an answer that makes no sense says that the port is wrong; afterwards, that it was damaged on the way. */
   #hasAnswered = false;
+  /** Nothing in between changes how bodies are sent. */
+  #arePlain = true;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.address = `${options.host.includes(':') ? `[${options.host}]` : options.host}:${options.port}`;
     const common = { keepAlive: true, maxSockets: SOCKETS_MAX, scheduling: 'lifo' } as const;
     this.#agent = options.tls === undefined ? new HttpAgent(common) : new HttpsAgent(common);
+    this.#bodies = new BodySockets({
+      host: options.host,
+      port: options.port,
+      servername: serverName(options.host),
+      tls: options.tls,
+      silenceMs: silenceMs(options.inactivityMs),
+      silent: (isConnecting) => this.#silent(isConnecting),
+    });
   }
 
   /** First contact: nothing is tried again, so that a wrong name or port is told at once. */
@@ -139,6 +153,7 @@ export class Connection {
   close(): void {
     this.#closed.abort();
     this.#agent.destroy();
+    this.#bodies.close();
   }
 
   async #persistently<Result>(
@@ -240,14 +255,9 @@ export class Connection {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const range = `bytes=${startBytes}-${startBytes + target.length - 1}`;
-    const response = await this.#send('GET', path, { range }, undefined, signal);
-    if (response.statusCode !== 206) {
-      this.#answerOf(await readText(response, heard), response);
-      throw notOurs(this.address);
-    }
-    const content = await this.#readInto(response, heard, target);
-    const isWhole = content.length === target.length && isOfRange(response, range);
-    if (!isWhole || !isIntact(response, target)) throw damagedOnTheWay(this.address);
+    const body = await this.#receive(path, { range }, target, heard, signal);
+    const isWhole = body.content.length === target.length && isOfRange(body, range);
+    if (!isWhole || !isIntact(body)) throw damagedOnTheWay(this.address);
   }
 
   async #fetchFrame(
@@ -256,21 +266,33 @@ export class Connection {
     heard: () => void,
     signal: AbortSignal | undefined,
   ): Promise<Buffer> {
-    const response = await this.#send('GET', path, {}, undefined, signal);
-    if (response.statusCode !== 200 || response.headers[CHECKSUM_HEADER] === undefined) {
-      this.#answerOf(await readText(response, heard), response);
-      throw notOurs(this.address);
-    }
-    const content = await this.#readInto(response, heard, target);
-    if (isIntact(response, content)) return content;
+    const body = await this.#receive(path, {}, target, heard, signal);
+    if (isIntact(body)) return body.content;
     throw damagedOnTheWay(this.address);
   }
 
-  /** @returns the part of `target` that was filled */
-  async #readInto(response: IncomingMessage, heard: () => void, target: Buffer): Promise<Buffer> {
+  /** Whatever is no plain answer is asked for again: that may be an error, or a proxy that sends in pieces. */
+  async #receive(
+    path: string,
+    headers: Headers,
+    target: Buffer,
+    heard: () => void,
+    signal: AbortSignal | undefined,
+  ): Promise<Body> {
+    if (this.#arePlain) {
+      const head = `GET ${path} HTTP/1.1\r\n${headerLines({ host: this.address, ...this.#headers(headers) })}\r\n`;
+      const body = await this.#bodies.get({ head, target, heard, signal });
+      if (body?.headers[CHECKSUM_HEADER] !== undefined) return body;
+    }
+    const response = await this.#send('GET', path, headers, undefined, signal);
+    if (response.headers[CHECKSUM_HEADER] === undefined) {
+      this.#answerOf(await readText(response, heard), response);
+      throw notOurs(this.address);
+    }
+    this.#arePlain = false;
     const room = { bytesMax: target.length, tooMuch: () => damagedOnTheWay(this.address) };
     const bytes = await readChunks(response, heard, room, (chunk, at) => chunk.copy(target, at));
-    return target.subarray(0, bytes);
+    return { headers: response.headers, content: target.subarray(0, bytes) };
   }
 
   /** What the server gives, or throws what it says has failed: the error has the same code on both sides. */
@@ -288,18 +310,18 @@ export class Connection {
   #send(
     method: Method,
     path: string,
-    headers: Record<string, string | number>,
+    headers: Headers,
     content: Buffer | undefined,
     signal: AbortSignal | undefined,
   ): Promise<IncomingMessage> {
-    const { host, port, tls, token, inactivityMs } = this.#options;
+    const { host, port, tls, inactivityMs } = this.#options;
     const options = {
       host,
       port,
       method,
       path,
       agent: this.#agent,
-      headers: { ...headers, ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) },
+      headers: this.#headers(headers),
       // Of the socket: a connection that is not made, and an answer that does not come or stops coming.
       timeout: silenceMs(inactivityMs),
       ...(signal === undefined ? {} : { signal }),
@@ -313,6 +335,11 @@ export class Connection {
       sent.on('timeout', () => sent.destroy(this.#silent(sent.socket?.connecting !== false)));
       sent.end(content);
     });
+  }
+
+  #headers(headers: Headers): Headers {
+    const { token } = this.#options;
+    return token === undefined ? headers : { ...headers, authorization: `Bearer ${token}` };
   }
 
   #silent(isConnecting: boolean): GraphkeepError {
@@ -342,6 +369,11 @@ function serverName(host: string): string {
   return /^[\d.]+$|:/.test(host) ? '' : host;
 }
 
+function headerLines(headers: Headers): string {
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  return lines.join('');
+}
+
 async function readText(response: IncomingMessage, heard: () => void): Promise<string> {
   const chunks: Buffer[] = [];
   const tooMuch = (): Error =>
@@ -368,11 +400,11 @@ async function readChunks(
   return bytes;
 }
 
-function isOfRange({ headers }: IncomingMessage, range: string): boolean {
+function isOfRange({ headers }: Body, range: string): boolean {
   return headers['content-range'] === `${range.replace('=', ' ')}/*`;
 }
 
-function isIntact({ headers }: IncomingMessage, content: Buffer): boolean {
+function isIntact({ headers, content }: Body): boolean {
   return crc32(content) === Number.parseInt(String(headers[CHECKSUM_HEADER]), 16);
 }
 

@@ -6,6 +6,7 @@ import { noticeEach } from '../fixtures/mutations.ts';
 
 const BROKEN_NETWORK = 'test/unit/remote/brokennetwork.test.ts';
 const CONNECTION = 'test/unit/remote/connection.test.ts';
+const BODIES = 'test/unit/remote/bodysockets.test.ts';
 const SESSIONS = 'test/unit/server/sessions.test.ts';
 const STAGED = 'test/unit/hotcopy/staged.test.ts';
 const PACKED = 'test/unit/remote/packed.test.ts';
@@ -25,10 +26,42 @@ noticeEach([
   {
     step: 'network: the checksum of each frame',
     file: 'src/remote/connection.ts',
-    from: 'if (isIntact(response, content)) return content;',
-    to: 'if (isIntact(response, content) || content.length > 0) return content;',
+    from: 'if (isIntact(body)) return body.content;',
+    to: 'if (isIntact(body) || body.content.length > 0) return body.content;',
     guard: BROKEN_NETWORK,
     pattern: 'that damages bytes of frames',
+  },
+  {
+    step: 'network: memory is given back only when nothing writes there any more',
+    file: 'src/remote/bodysockets.ts',
+    from: 'this.#failure ??= error;\n    this.#socket.destroy();',
+    to: 'this.#failure ??= error;\n    this.#reception?.reject(error);\n    this.#socket.destroy();',
+    guard: BODIES,
+    pattern: 'when it is interrupted',
+  },
+  {
+    step: 'network: a socket that is out of step is not used again',
+    file: 'src/remote/bodysockets.ts',
+    from: 'if (reception === undefined) this.destroy(hungUp());',
+    to: 'if (reception === undefined) this.#headBytes += bytes;',
+    guard: BODIES,
+    pattern: 'bytes that nobody asked for',
+  },
+  {
+    step: 'network: a body is not longer than its answer says',
+    file: 'src/remote/bodysockets.ts',
+    from: ' || body.length > room)',
+    to: ')',
+    guard: BODIES,
+    pattern: 'more than it says',
+  },
+  {
+    step: 'network: a body is not longer than its room',
+    file: 'src/remote/bodysockets.ts',
+    from: 'head.bodyBytes > room || ',
+    to: '',
+    guard: BODIES,
+    pattern: 'more than there is room for',
   },
   {
     step: 'network: what came by ranges is not in the hash of the server',

@@ -281,6 +281,23 @@ describe('an answer of another length than was asked for', () => {
     assert.equal(await connection.readRangeOnce('/range', 0, target), false);
   });
 
+  test('that a proxy sends in pieces is whole, and not asked for twice each time', async (context) => {
+    const content = noise(ROOM_BYTES, 7);
+    let asked = 0;
+    const address = await webServer(context, (_request, response) => {
+      asked += 1;
+      response.writeHead(200, { [CHECKSUM_HEADER]: checksum(content) });
+      response.write(content.subarray(0, 10));
+      response.end(content.subarray(10));
+    });
+    const connection = connectionTo(context, address);
+    for (const requests of [2, 3, 4]) {
+      const frame = await connection.readFrameOnce('/frame', Buffer.alloc(ROOM_BYTES));
+      assert.equal(frame?.equals(content), true);
+      assert.equal(asked, requests);
+    }
+  });
+
   test('an answer in words that does not end is given up', async (context) => {
     const address = await webServer(context, (_request, response) => {
       const send = (error?: Error | null): void => {
