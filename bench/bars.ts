@@ -1,6 +1,6 @@
 /** The numbers to reach (docs/design.md), as ratios within one run, and whether they are reached. */
 import { MIB } from '../src/limits.ts';
-import { CONDITIONS, type EffectWindow, medianRatio } from './effect.ts';
+import { CONDITIONS, type Effect, effectOf } from './effect.ts';
 import { LARGE_LOCAL, LARGE_LOOPBACK, LARGE_TLS } from './largestore.ts';
 import { median, type Sample } from './measure.ts';
 import { LONG_LOCAL, LONG_UPLOAD, LONG_VENDOR_UPLOAD, TO_STORE, VENDOR_UPLOAD } from './objectstore.ts';
@@ -26,7 +26,7 @@ const LONG_DIFFERENTIAL = 'differential, 5 GiB of log';
 
 type Comparison = 'atLeast' | 'atMost';
 
-export function barsOf(measured: readonly Measured[], windows: readonly EffectWindow[]): Bar[] {
+export function barsOf(measured: readonly Measured[], effects: readonly Effect[]): Bar[] {
   const wall = (name: string): number | undefined => {
     const found = measured.find((item) => item.name === name);
     return found === undefined ? undefined : median(found.samples.map((sample) => sample.wallMs));
@@ -96,7 +96,7 @@ export function barsOf(measured: readonly Measured[], windows: readonly EffectWi
       MEMORY_MAX_MIB,
     ),
     ...CONDITIONS.map(({ name }) =>
-      barOf(`load on the server, ${name}`, medianRatio(windows, name), 'atLeast', 0.95),
+      barOf(`load on the server, ${name}`, effectOf(effects, name)?.mean, 'atLeast', 0.95),
     ),
   ];
 }

@@ -12,7 +12,7 @@ import { formatBytes } from '../src/cli/render.ts';
 import { ensureDistribution, LINES, type Line } from '../test/real/harness/distribution.ts';
 import { type Bar, barsOf, type Measured, OVER_LOOPBACK, OVER_TLS } from './bars.ts';
 import { differentialTasks } from './differential.ts';
-import { type EffectWindow, measureEffect } from './effect.ts';
+import { type Effect, effectOf, measureEffect, ratioText } from './effect.ts';
 import { largeTasks } from './largestore.ts';
 import { killRunning, measure, measuredBy, median, type Sample, settleDisk } from './measure.ts';
 import { objectStoreTasks } from './objectstore.ts';
@@ -160,21 +160,15 @@ function printScan(scan: LogScan): void {
   say();
 }
 
-function printEffect(windows: readonly EffectWindow[]): void {
-  const rows = windows.map((window) => [
-    window.condition,
-    window.transactionsPerSecond.toFixed(0),
-    `${window.beforePerSecond.toFixed(0)} / ${window.afterPerSecond.toFixed(0)}`,
-    window.ratio.toFixed(2),
-    `${Math.round(window.busyBefore * 100)} %`,
-    String(window.backupsFinished),
+function printEffect(effects: readonly Effect[]): void {
+  const rows = [...Map.groupBy(effects, ({ condition }) => condition)].map(([condition, runs]) => [
+    condition,
+    ratioText(effectOf(runs, condition)!),
+    runs.map((run) => effectOf([run], condition)!.mean.toFixed(2)).join(', '),
+    runs.map(({ busyWithout }) => `${Math.round(busyWithout * 100)} %`).join(', '),
+    runs.map(({ backupsFinished }) => backupsFinished).join(', '),
   ]);
-  say(
-    table(
-      ['LOAD', 'TX/S', 'TX/S WITHOUT, before / after', 'RATIO', 'BUSY WITHOUT', 'BACKUPS FINISHED'],
-      rows,
-    ),
-  );
+  say(table(['LOAD', 'THROUGHPUT WITH / WITHOUT', 'OF EACH RUN', 'BUSY WITHOUT', 'BACKUPS FINISHED'], rows));
 }
 
 function printBars(bars: readonly Bar[]): void {
@@ -259,18 +253,18 @@ async function runBench(options: Options, folder: string): Promise<void> {
   printMeasured(measured);
   const scan = scanOf(raws);
   if (scan !== undefined) printScan(scan);
-  const windows = options.groups.has('server')
+  const effects = options.groups.has('server')
     ? await measureEffect(place, folder, options.runs, (text) => say(`  ${text}`))
     : [];
-  if (windows.length > 0) printEffect(windows);
-  const bars = barsOf(measured, windows);
+  if (effects.length > 0) printEffect(effects);
+  const bars = barsOf(measured, effects);
   printBars(bars);
   await writeResult({
     options: { ...options, groups: [...options.groups] },
     facts,
     measured,
     scan,
-    windows,
+    effects,
     bars,
   });
 }

@@ -1,22 +1,27 @@
 /**
- * What backups cost a running server: the throughput of a write load in short windows, without a backup and with backups
- * back to back. Each window with backups is compared with the windows without before and after it, since the load slows
- * down by itself as its data grows. Two loads: one whose writers never rest, which takes all that the processors have, so
- * that whatever a backup uses is taken from it; and one of writers that think, as on a server that is not overloaded.
+ * What backups cost a running server: the throughput of a write load while backups run back to back, and while they are
+ * stopped for a moment (SIGSTOP), in short windows in turns. Windows that follow each other are compared, since the load
+ * slows down by itself as its data grows, and checkpoints and collections come and go: many short pairs tell what two long
+ * windows do not. Two loads: one whose writers never rest, which takes all that the processors have, so that whatever a
+ * backup uses is taken from it; and one of writers that think, as on a server that is not overloaded.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Load, prepareSchema, startLoad } from '../test/real/harness/load.ts';
 import { createHome, type Home, killOnExit, type Server, startServer } from '../test/real/harness/server.ts';
-import { median, run } from './measure.ts';
+import { run } from './measure.ts';
 import { startPlainServer } from './remote.ts';
 import { graphkeep, type Workplace } from './tasks.ts';
 
 const WARM_UP_MS = 15_000;
-const WINDOW_MS = 15_000;
+const WINDOW_MS = 4_000;
+/** Each is a window with backups and one without: with, without, without, with, so that no drift favours either. */
+const PAIRS_PER_RUN = 8;
+/** Until a backup has begun to read. */
+const BACKUP_START_MS = 4_000;
 /** As in the demo: more or larger batches would make the writers wait for each other's locks. */
 const RESTLESS = { writers: 16, batchWriters: 2, batchSize: 10, vector: false };
 const THINKING = { ...RESTLESS, pauseMs: 50 };
@@ -37,14 +42,17 @@ export const CONDITIONS: readonly Condition[] = [
   { name: 'restless, with --limit-rate=20M', load: RESTLESS, args: ['--limit-rate=20M'] },
 ];
 
-export interface EffectWindow {
+/** Transactions in a second. */
+interface Pair {
+  readonly withBackups: number;
+  readonly without: number;
+}
+
+export interface Effect {
   readonly condition: string;
-  readonly transactionsPerSecond: number;
-  readonly beforePerSecond: number;
-  readonly afterPerSecond: number;
-  readonly ratio: number;
-  /** Of the processors' time, before the backups. */
-  readonly busyBefore: number;
+  readonly pairs: readonly Pair[];
+  /** Of the processors' time, while backups are stopped. */
+  readonly busyWithout: number;
   readonly backupsFinished: number;
 }
 
@@ -53,7 +61,7 @@ export async function measureEffect(
   folder: string,
   runs: number,
   say: (text: string) => void,
-): Promise<EffectWindow[]> {
+): Promise<Effect[]> {
   const { line } = place.source;
   const home = await createHome({
     line,
@@ -63,55 +71,71 @@ export async function measureEffect(
   await run(graphkeep('database', 'restore', `--neo4j-home=${home.dir}`, `--from-path=${place.artifacts}`));
   await using server = await startServer(home);
   await prepareSchema(server, { lucene: false });
-  return await measureWindows(home, server, folder, runs, say);
+  return await measureConditions(home, server, folder, runs, say);
 }
 
-async function measureWindows(
+async function measureConditions(
   home: Home,
   server: Server,
   folder: string,
   runs: number,
   say: (text: string) => void,
-): Promise<EffectWindow[]> {
+): Promise<Effect[]> {
   const backupServer = await startPlainServer([`--neo4j-home=${home.dir}`]);
-  const windows: EffectWindow[] = [];
+  const effects: Effect[] = [];
   let firstWriter = 1;
   for (const [asked, conditions] of Map.groupBy(CONDITIONS, (condition) => condition.load)) {
     const load = startLoad(server, { ...asked, firstWriter });
     firstWriter += asked.writers;
     await sleep(WARM_UP_MS);
-    let before = await throughputOf(load);
     for (let number = 0; number < runs * conditions.length; number++) {
       const condition = conditions[number % conditions.length]!;
       const source = condition.remote ? backupServer.clientArgs : [`--neo4j-home=${home.dir}`];
       const backups = startBackups(source, join(folder, 'under-load'), condition);
-      const during = await throughputOf(load);
-      const backupsFinished = await backups.stop();
-      const after = await throughputOf(load);
-      const window = {
-        condition: condition.name,
-        transactionsPerSecond: during.perSecond,
-        beforePerSecond: before.perSecond,
-        afterPerSecond: after.perSecond,
-        ratio: (2 * during.perSecond) / (before.perSecond + after.perSecond),
-        busyBefore: before.busy,
-        backupsFinished,
-      };
-      say(describe(window));
-      windows.push(window);
-      before = after;
+      const effect = await measurePairs(load, condition, [
+        backups,
+        ...(condition.remote ? [backupServer] : []),
+      ]);
+      effects.push({ ...effect, backupsFinished: await backups.stop() });
+      say(`${condition.name}: ${ratioText(effectOf(effects.slice(-1), condition.name)!)}`);
     }
     await load.stop();
     if (load.errors.length > 0) throw new Error(`the load failed: ${load.errors.map(String).join('; ')}`);
   }
   await backupServer.stop();
-  return windows;
+  return effects;
 }
 
-function describe(window: EffectWindow): string {
-  const { transactionsPerSecond, beforePerSecond, afterPerSecond } = window;
-  const [during, before, after] = [transactionsPerSecond, beforePerSecond, afterPerSecond].map(Math.round);
-  return `  ${window.condition}: ${during} tx/s, without ${before} and ${after}`;
+interface Pausable {
+  pause(): void;
+  resume(): void;
+}
+
+async function measurePairs(
+  load: Load,
+  { name }: Condition,
+  programs: readonly Pausable[],
+): Promise<Omit<Effect, 'backupsFinished'>> {
+  await sleep(BACKUP_START_MS);
+  const pairs: Pair[] = [];
+  const busyWithout: number[] = [];
+  const running = async (): Promise<number> => (await throughputOf(load)).perSecond;
+  const stopped = async (): Promise<number> => {
+    for (const program of programs) program.pause();
+    const { perSecond, busy } = await throughputOf(load);
+    for (const program of programs) program.resume();
+    busyWithout.push(busy);
+    return perSecond;
+  };
+  for (let number = 0; number < PAIRS_PER_RUN; number++) {
+    const isRunningFirst = number % 2 === 0;
+    const first = await (isRunningFirst ? running() : stopped());
+    const second = await (isRunningFirst ? stopped() : running());
+    pairs.push(
+      isRunningFirst ? { withBackups: first, without: second } : { withBackups: second, without: first },
+    );
+  }
+  return { condition: name, pairs, busyWithout: sum(busyWithout) / busyWithout.length };
 }
 
 interface Throughput {
@@ -148,17 +172,22 @@ function startBackups(
   source: readonly string[],
   folder: string,
   condition: Condition,
-): { stop(): Promise<number> } {
+): Pausable & { stop(): Promise<number> } {
   const interrupt = new AbortController();
+  let running: ChildProcess | undefined;
   const finished = (async () => {
     for (let backups = 0; ; backups++) {
       await rm(folder, { recursive: true, force: true });
       await mkdir(folder);
-      if (!(await runBackup(source, folder, condition, interrupt.signal))) return backups;
+      if (interrupt.signal.aborted) return backups;
+      running = spawnBackup(source, folder, condition);
+      if (!(await endOf(running, interrupt.signal))) return backups;
     }
   })();
   finished.catch(() => undefined); // reported by `stop`
   return {
+    pause: () => void running?.kill('SIGSTOP'),
+    resume: () => void running?.kill('SIGCONT'),
     stop: () => {
       interrupt.abort();
       return finished;
@@ -166,20 +195,18 @@ function startBackups(
   };
 }
 
-/** @returns false when it was interrupted */
-function runBackup(
-  source: readonly string[],
-  folder: string,
-  condition: Condition,
-  signal: AbortSignal,
-): Promise<boolean> {
-  if (signal.aborted) return Promise.resolve(false);
+function spawnBackup(source: readonly string[], folder: string, condition: Condition): ChildProcess {
   const base = ['database', 'backup', '--type=full', ...source, `--to-path=${folder}`];
   const { file, args } = graphkeep(...base, ...condition.args, 'neo4j');
+  // Both exec what they start, so that signals reach the program itself.
+  const child = spawn(file, args, { stdio: 'ignore' });
+  killOnExit(child);
+  return child;
+}
+
+/** @returns false when it was interrupted */
+function endOf(child: ChildProcess, signal: AbortSignal): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    // Both exec what they start, so that the signal below reaches the program itself.
-    const child = spawn(file, args, { stdio: 'ignore' });
-    killOnExit(child);
     const interrupt = (): boolean => child.kill('SIGINT');
     signal.addEventListener('abort', interrupt);
     child.once('error', reject);
@@ -192,7 +219,22 @@ function runBackup(
   });
 }
 
-export function medianRatio(windows: readonly EffectWindow[], condition: string): number | undefined {
-  const ratios = windows.filter((window) => window.condition === condition).map((window) => window.ratio);
-  return ratios.length === 0 ? undefined : median(ratios);
+export interface Ratio {
+  /** Of the throughput without backups. */
+  readonly mean: number;
+  /** Of the mean, by the scatter of the pairs. */
+  readonly standardError: number;
+}
+
+/** Over all runs; undefined when it was not measured. */
+export function effectOf(effects: readonly Effect[], condition: string): Ratio | undefined {
+  const pairs = effects.filter((effect) => effect.condition === condition).flatMap((effect) => effect.pairs);
+  if (pairs.length === 0) return undefined;
+  const mean = sum(pairs.map((pair) => pair.withBackups)) / sum(pairs.map((pair) => pair.without));
+  const squares = pairs.map(({ withBackups, without }) => (withBackups / without - mean) ** 2);
+  return { mean, standardError: Math.sqrt(sum(squares) / (pairs.length - 1) / pairs.length) };
+}
+
+export function ratioText({ mean, standardError }: Ratio): string {
+  return `${mean.toFixed(3)} ± ${standardError.toFixed(3)}`;
 }

@@ -10,6 +10,9 @@ import { graphkeep } from './tasks.ts';
 export interface BackupServer {
   /** What a client is told. */
   readonly clientArgs: readonly string[];
+  /** It does nothing until it is resumed. */
+  pause(): void;
+  resume(): void;
   stop(): Promise<void>;
 }
 
@@ -49,6 +52,8 @@ async function startServer(
   const address = await listeningAddress(child.stderr);
   return {
     clientArgs: [`--from=${address.replace('127.0.0.1', 'localhost')}`, ...clientArgs],
+    pause: () => void child.kill('SIGSTOP'),
+    resume: () => void child.kill('SIGCONT'),
     stop: async () => {
       child.kill('SIGTERM');
       await exited;
