@@ -2,12 +2,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
+import fc from 'fast-check';
 import { type Body, BodySockets } from '../../../src/remote/bodysockets.ts';
 import { loadTlsPolicy, type TlsMaterial } from '../../../src/remote/tlsmaterial.ts';
 import { type Certificates, layOutPolicy, makeCertificates, type Pair } from '../../fixtures/certificates.ts';
@@ -43,6 +45,7 @@ async function material(role: 'server' | 'client', own: Pair): Promise<TlsMateri
 
 interface Peer {
   readonly sockets: BodySockets;
+  readonly port: number;
   /** Connections that were made. */
   readonly connections: () => number;
 }
@@ -71,9 +74,10 @@ async function peer(
     tls === undefined ? createServer(take) : createTlsServer({ ...tls.secureContext, ...tls.server }, take);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
   const sockets = new BodySockets({
     host: 'localhost',
-    port: (server.address() as AddressInfo).port,
+    port,
     servername: 'localhost',
     tls: tls === undefined ? undefined : await material('client', certificates.client),
     silenceMs,
@@ -84,7 +88,7 @@ async function peer(
     for (const socket of open) socket.destroy();
     server.close();
   });
-  return { sockets, connections: () => open.length };
+  return { sockets, port, connections: () => open.length };
 }
 
 function get(
@@ -262,6 +266,84 @@ describe('what is no plain answer is not received', () => {
     await closed(socket);
     await assertWhole(get(server));
     assert.equal(server.connections(), 2);
+  });
+});
+
+describe('whatever an answer looks like', () => {
+  const lines = fc.array(
+    fc.constantFrom(
+      'content-length:4 ',
+      'Content-Length: 3',
+      'Content-Length: 04',
+      'Content-Length: 4, 4',
+      'Content-Length: 0x4',
+      'Transfer-Encoding: chunked',
+      'transfer-encoding: identity',
+      'Content-Encoding: gzip',
+      'Connection: close',
+      'Connection: keep-alive',
+      'graphkeep-crc32: 1',
+      'Graphkeep-CRC32 : 2',
+      'folded: a\r\n b',
+      'bare: a\nb: c',
+      'empty:',
+      ': nameless',
+      'no colon',
+    ),
+    { maxLength: 4 },
+  );
+  /** Mostly what is plain, so that the rest is seen beside it. */
+  const mostly = (plain: string, ...others: readonly string[]): fc.Arbitrary<string> =>
+    fc.oneof(
+      { weight: 4, arbitrary: fc.constant(plain) },
+      { weight: 1, arbitrary: fc.constantFrom(...others) },
+    );
+  const status = mostly(
+    'HTTP/1.1 200 OK',
+    'HTTP/1.1 206',
+    'HTTP/1.0 200 OK',
+    'HTTP/1.1 204 No',
+    'HTTP/1.1 404 No',
+  );
+  const length = mostly('Content-Length: 4', 'Content-Length: 3', 'Date: today');
+  const body = mostly('four', '4\r\nfour\r\n0\r\n\r\n', 'fou', 'fourty', '');
+
+  /** What Node's HTTP makes of the same answer; undefined when it does not take it. */
+  async function throughNode(
+    port: number,
+  ): Promise<{ readonly headers: object; readonly content: Buffer } | undefined> {
+    const request = http.get({ host: 'localhost', port, agent: false });
+    try {
+      const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+      const content = await response.toArray();
+      return { headers: response.headers, content: Buffer.concat(content as Buffer[]) };
+    } catch {
+      return undefined;
+    } finally {
+      request.destroy();
+    }
+  }
+
+  test('what is received is what Node would have received', async (context) => {
+    let answer = '';
+    const server = await peer(context, (socket) => socket.end(answer));
+    let received = 0;
+    const sameAsNode = async (
+      start: string,
+      first: string,
+      headers: readonly string[],
+      end: string,
+    ): Promise<void> => {
+      answer = [start, first, ...headers, '', end].join('\r\n');
+      const direct = await get(server, Buffer.alloc(10)).catch(() => undefined);
+      if (direct === undefined) return;
+      received += 1;
+      const node = await throughNode(server.port);
+      assert.equal(direct.content.toString(), node?.content.toString(), answer);
+      assert.deepEqual({ ...direct.headers }, { ...node?.headers }, answer);
+    };
+    await fc.assert(fc.asyncProperty(status, length, lines, body, sameAsNode), { numRuns: 1000 });
+    assert.ok(received > 50, `only ${received} answers were received`);
   });
 });
 
