@@ -175,19 +175,25 @@ function startBackups(
 ): Pausable & { stop(): Promise<number> } {
   const interrupt = new AbortController();
   let running: ChildProcess | undefined;
+  let isPaused = false;
+  const pause = (paused: boolean): void => {
+    isPaused = paused;
+    running?.kill(paused ? 'SIGSTOP' : 'SIGCONT');
+  };
   const finished = (async () => {
     for (let backups = 0; ; backups++) {
       await rm(folder, { recursive: true, force: true });
       await mkdir(folder);
       if (interrupt.signal.aborted) return backups;
       running = spawnBackup(source, folder, condition);
+      if (isPaused) running.kill('SIGSTOP');
       if (!(await endOf(running, interrupt.signal))) return backups;
     }
   })();
   finished.catch(() => undefined); // reported by `stop`
   return {
-    pause: () => void running?.kill('SIGSTOP'),
-    resume: () => void running?.kill('SIGCONT'),
+    pause: () => pause(true),
+    resume: () => pause(false),
     stop: () => {
       interrupt.abort();
       return finished;
