@@ -67,6 +67,8 @@ interface Reception {
   readonly request: BodyRequest;
   readonly resolve: (body: Body | undefined) => void;
   readonly reject: (error: Error) => void;
+  /** Received of the head, and what comes behind it in the same piece. */
+  headBytes: number;
   /** Once it has come. */
   head?: PlainHead;
   bodyBytes: number;
@@ -76,7 +78,6 @@ class BodySocket {
   readonly #socket: Socket;
   readonly #silenceMs: number;
   readonly #headRoom = Buffer.allocUnsafe(ANSWER_HEAD_BYTES_MAX);
-  #headBytes = 0;
   #reception: Reception | undefined;
   #failure: Error | undefined;
 
@@ -107,8 +108,7 @@ class BodySocket {
     const abort = (): void => this.destroy(hungUp());
     signal?.addEventListener('abort', abort, { once: true });
     const received = new Promise<Body | undefined>((resolve, reject) => {
-      this.#headBytes = 0;
-      this.#reception = { request, resolve, reject, bodyBytes: 0 };
+      this.#reception = { request, resolve, reject, headBytes: 0, bodyBytes: 0 };
       this.#socket.setTimeout(this.#silenceMs);
       this.#socket.write(head, 'latin1');
     });
@@ -122,9 +122,10 @@ class BodySocket {
 
   /** Where the next bytes go. */
   #room(): Buffer {
-    const { head, request, bodyBytes } = this.#reception ?? {};
-    if (head === undefined) return this.#headRoom.subarray(this.#headBytes);
-    return request!.target.subarray(bodyBytes, head.bodyBytes);
+    if (this.#reception === undefined) return this.#headRoom;
+    const { head, headBytes, request, bodyBytes } = this.#reception;
+    if (head === undefined) return this.#headRoom.subarray(headBytes);
+    return request.target.subarray(bodyBytes, head.bodyBytes);
   }
 
   #take(bytes: number): boolean {
@@ -141,27 +142,26 @@ class BodySocket {
   }
 
   #takeHead(reception: Reception, bytes: number): void {
-    this.#headBytes += bytes;
-    const received = this.#headRoom.subarray(0, this.#headBytes);
+    reception.headBytes += bytes;
+    const received = this.#headRoom.subarray(0, reception.headBytes);
     const headBytes = headBytesOf(received);
     if (headBytes === undefined) {
-      if (this.#headBytes === this.#headRoom.length) this.#refuse(reception);
+      if (received.length === this.#headRoom.length) this.#refuse(reception);
       return;
     }
     const head = parsePlainHead(received.subarray(0, headBytes));
-    const room = Math.min(head?.bodyBytes ?? 0, reception.request.target.length);
     const body = received.subarray(headBytes);
-    if (head === undefined || head.bodyBytes > room || body.length > room) {
+    const { target } = reception.request;
+    if (head === undefined || head.bodyBytes > target.length || body.length > head.bodyBytes) {
       this.#refuse(reception);
       return;
     }
     reception.head = head;
-    reception.bodyBytes = body.copy(reception.request.target);
+    reception.bodyBytes = body.copy(target);
   }
 
   #finish({ request, resolve }: Reception, { headers, bodyBytes, isKept }: PlainHead): void {
     this.#reception = undefined;
-    this.#headBytes = 0;
     if (isKept) this.#socket.setTimeout(0);
     else this.#socket.destroy();
     resolve({ headers, content: request.target.subarray(0, bodyBytes) });

@@ -22,6 +22,7 @@ import {
 import { type Body, BodySockets } from './bodysockets.ts';
 import { Fields } from './fields.ts';
 import { causeOfFailure, causeOfFirstBreak, mayPass } from './neterrors.ts';
+import { writeGetHead } from './plainhead.ts';
 import { CHECKSUM_HEADER, knownCode } from './protocol.ts';
 import type { TlsMaterial } from './tlsmaterial.ts';
 
@@ -280,7 +281,7 @@ export class Connection {
     signal: AbortSignal | undefined,
   ): Promise<Body> {
     if (this.#arePlain) {
-      const head = `GET ${path} HTTP/1.1\r\n${headerLines({ host: this.address, ...this.#headers(headers) })}\r\n`;
+      const head = writeGetHead(path, { host: this.address, ...this.#headers(headers) });
       const body = await this.#bodies.get({ head, target, heard, signal });
       if (body?.headers[CHECKSUM_HEADER] !== undefined) return body;
     }
@@ -367,11 +368,6 @@ function silenceMs(inactivityMs: number): number {
 /** TLS has no names for addresses. */
 function serverName(host: string): string {
   return /^[\d.]+$|:/.test(host) ? '' : host;
-}
-
-function headerLines(headers: Headers): string {
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-  return lines.join('');
 }
 
 async function readText(response: IncomingMessage, heard: () => void): Promise<string> {

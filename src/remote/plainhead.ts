@@ -1,4 +1,7 @@
-/** The head of the one kind of answer whose body is received directly: its length in front, and nothing done to it. */
+/**
+ * The head of a request for a body, and of the one kind of answer whose body is received directly: its length in front, and
+ * nothing done to it.
+ */
 
 export interface PlainHead {
   /** By their names in lower case. */
@@ -9,6 +12,12 @@ export interface PlainHead {
 }
 
 const END_OF_HEAD = '\r\n\r\n';
+
+/** @param path and headers as Node's HTTP would take them: nothing is escaped */
+export function writeGetHead(path: string, headers: Readonly<Record<string, string | number>>): string {
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+  return `${[`GET ${path} HTTP/1.1`, ...lines].join('\r\n')}${END_OF_HEAD}`;
+}
 
 /** How many bytes the head has, with the empty line that ends it; undefined while that has not come. */
 export function headBytesOf(received: Buffer): number | undefined {
