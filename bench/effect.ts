@@ -128,12 +128,9 @@ async function measurePairs(
     return perSecond;
   };
   for (let number = 0; number < PAIRS_PER_RUN; number++) {
-    const isRunningFirst = number % 2 === 0;
-    const first = await (isRunningFirst ? running() : stopped());
-    const second = await (isRunningFirst ? stopped() : running());
-    pairs.push(
-      isRunningFirst ? { withBackups: first, without: second } : { withBackups: second, without: first },
-    );
+    const before = number % 2 === 0 ? await running() : undefined;
+    const without = await stopped();
+    pairs.push({ withBackups: before ?? (await running()), without });
   }
   return { condition: name, pairs, busyWithout: sum(busyWithout) / busyWithout.length };
 }

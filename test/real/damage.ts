@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { open } from 'node:fs/promises';
+import { parseRelationship } from '../../src/formats/records/graph.ts';
+import { pageLayout, RECORD_STORES } from '../../src/formats/records/layout.ts';
 
-/** Size of a relationship's record, and of the first page of such records in both formats (`formats.md` §4). */
-const RECORD_BYTES = 34;
-const RECORDS_OF_FIRST_PAGE = 240;
-const IN_USE = 0x01;
+/** The first page is the same in both formats. */
+const { recordBytes, recordsPerPage } = pageLayout('aligned', RECORD_STORES.relationships.recordBytes);
 const TYPE_OFFSET_BYTES = 10;
 
 /**
@@ -13,11 +13,11 @@ const TYPE_OFFSET_BYTES = 10;
  */
 export async function damageRelationship(relationshipStore: string): Promise<void> {
   await using handle = await open(relationshipStore, 'r+');
-  const page = Buffer.alloc(RECORDS_OF_FIRST_PAGE * RECORD_BYTES);
-  const { bytesRead } = await handle.read(page, 0, page.length, 0);
-  const ids = Array.from({ length: Math.floor(bytesRead / RECORD_BYTES) }, (_, id) => id);
-  const used = ids.filter((id) => (page[id * RECORD_BYTES]! & IN_USE) !== 0);
+  const page = Buffer.alloc(recordsPerPage * recordBytes);
+  await handle.read(page, 0, page.length, 0);
+  const ids = Array.from({ length: recordsPerPage }, (_, id) => id);
+  const used = ids.filter((id) => parseRelationship(page, id * recordBytes).inUse);
   assert.ok(used.length > 0, `no relationship is in use at the beginning of ${relationshipStore}`);
   const id = used[Math.floor(used.length / 2)]!;
-  await handle.write(Buffer.alloc(3, 0xff), 0, 3, id * RECORD_BYTES + TYPE_OFFSET_BYTES);
+  await handle.write(Buffer.alloc(3, 0xff), 0, 3, id * recordBytes + TYPE_OFFSET_BYTES);
 }

@@ -7,19 +7,18 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import os from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
-import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
 import fc from 'fast-check';
 import { type Body, BodySockets } from '../../../src/remote/bodysockets.ts';
 import { loadTlsPolicy, type TlsMaterial } from '../../../src/remote/tlsmaterial.ts';
 import { type Certificates, layOutPolicy, makeCertificates, type Pair } from '../../fixtures/certificates.ts';
+import { until } from '../../fixtures/network.ts';
 import { noise } from '../../fixtures/random.ts';
 import { policy } from '../../fixtures/tlsservers.ts';
 
 const BODY = noise(100_000, 3);
 const SILENCE_MS = 20_000;
-/** Longer than it takes beside any other test. */
-const CLOSED_MS_MAX = 10_000;
 
 function headOf(bytes: number, ...more: readonly string[]): Buffer {
   return Buffer.from(['HTTP/1.1 200 OK', `content-length: ${bytes}`, ...more, '', ''].join('\r\n'));
@@ -112,12 +111,6 @@ async function inPieces(socket: Socket, bytes: Buffer, pieceBytes: number): Prom
   }
 }
 
-/** However it comes to its end. */
-async function closed(socket: Socket): Promise<void> {
-  for (let waitedMs = 0; !socket.closed && waitedMs < CLOSED_MS_MAX; waitedMs += 10) await sleep(10);
-  assert.equal(socket.closed, true, 'the connection is still there');
-}
-
 for (const way of WAYS) {
   const start = (
     context: TestContext,
@@ -208,7 +201,7 @@ for (const way of WAYS) {
         target.fill(0xee);
         const other = await begun.promise;
         other.write(WHOLE.subarray(50_000));
-        await closed(other);
+        await until(() => other.closed);
         assert.equal(
           target.every((byte) => byte === 0xee),
           true,
@@ -263,7 +256,7 @@ describe('what is no plain answer is not received', () => {
     await assertWhole(get(server));
     const socket = await first.promise;
     socket.write('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfour');
-    await closed(socket);
+    await until(() => socket.closed);
     await assertWhole(get(server));
     assert.equal(server.connections(), 2);
   });
