@@ -53,7 +53,8 @@ let loadedFirst: Set<string> | undefined;
 
 await rm('dist', { recursive: true, force: true });
 await build({
-  input: { graphkeep: 'src/cli/start.ts' },
+  // A thread begins with a file of its own.
+  input: { graphkeep: 'src/cli/start.ts', pinwatch: 'src/hotcopy/pinwatch.ts' },
   platform: 'node',
   external: (id, importer) =>
     (isBuiltin(id) && !isUnused(id, importer)) ||

@@ -25,7 +25,9 @@ export const CHECKPOINT_FILE_BYTES_MAX = 256 * MIB;
 /** Log files held open by one backup: 1 TiB of log at the default rotation size. */
 export const PINNED_LOG_FILES_MAX = 4096;
 /** How often the log folder is looked at for new files while a copy runs. */
-export const PIN_INTERVAL_MS = 20;
+export const PIN_INTERVAL_MS = 10;
+/** How many times longer than a look the rest after it is at least, so that a large folder takes no more of a processor. */
+export const PIN_REST_TIMES = 20;
 
 /** A whole copy starts anew when the server pruned what it needed. */
 export const BACKUP_ATTEMPTS_MAX = 3;

@@ -18,8 +18,8 @@ export interface CliContext {
   readonly descriptors: { readonly input: number; readonly output: number };
   /** Starts to watch for signals; called once, by a command that does work. */
   watchSignals(onHangUp?: () => void): SignalWatch;
-  /** Gives way to other processes, for good. */
-  lowerPriority(): void;
+  /** Gives way to other processes, for good: with all threads but the one given. */
+  lowerPriority(sparedThread?: number): void;
 }
 
 /** Where a command leaves its exit status, since the parser's actions return nothing. */

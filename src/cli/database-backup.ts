@@ -265,7 +265,9 @@ export async function runBackup(
     ? await prepareCheck(sources.installation, localDirectory ?? targetDirectory, options, context)
     : undefined;
   const { ProcessorShare } = await import('../operations/processorshare.ts');
-  context.lowerPriority();
+  const { startPinThread } = await import('../hotcopy/pinthread.ts');
+  // A backup server holds the log itself.
+  context.lowerPriority(options.from === undefined ? await startPinThread() : undefined);
   const onBusy = (): void => writeLine(context.stderr, busyNotice(options.cpuShare));
   const targets: TargetOptions = {
     targetDirectory,

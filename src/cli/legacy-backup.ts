@@ -131,7 +131,8 @@ async function runBackup(options: BackupArguments, command: Command, context: Cl
     environment: context.environment,
   });
   const chosen = await chooseDatabases(options, installation);
-  context.lowerPriority();
+  const { startPinThread } = await import('../hotcopy/pinthread.ts');
+  context.lowerPriority(await startPinThread());
   const run = new BackupRun(
     options,
     backupDirectory,

@@ -8,9 +8,13 @@ import os from 'node:os';
 /** As `nice` without an argument: about a tenth of the share of a process that competes. */
 const NICENESS = 10;
 
-/** Every thread has a priority of its own on Linux; those that are made later inherit the one of their maker. */
-export function lowerPriority(): void {
+/**
+ * Every thread has a priority of its own on Linux; those that are made later inherit the one of their maker.
+ * @param sparedThread keeps its priority
+ */
+export function lowerPriority(sparedThread?: number): void {
   for (const thread of readdirSync('/proc/self/task')) {
+    if (Number(thread) === sparedThread) continue;
     try {
       os.setPriority(Number(thread), NICENESS);
     } catch {

@@ -113,7 +113,8 @@ async function runServer(options: ServerCommandOptions, context: CliContext): Pr
     writeLine(context.stderr, 'server.backup.enabled is false: nothing is served');
     return 0;
   }
-  context.lowerPriority();
+  const { startPinThread } = await import('../hotcopy/pinthread.ts');
+  context.lowerPriority(await startPinThread());
   const { BackupServer } = await import('../server/backupserver.ts');
   let server: RunningServer | undefined;
   // Before it listens: who sees it listen may send a signal.

@@ -1,7 +1,7 @@
 /** How a database stands for backups, in two small reads: how old its checkpoint is, how far back its log reaches. */
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import { readFence } from './fence.ts';
-import { LogPins } from './logfolder.ts';
+import { LogPins } from './logpins.ts';
 import { readIdentity } from './snapshot.ts';
 import { readHeader } from './tail.ts';
 

@@ -14,8 +14,8 @@ import { LOG_HEADER_BYTES, type LogHeader } from '../formats/txlog/header.ts';
 import { COMMIT_ENTRY_BYTES, type LogTransaction, parseCommitEntry } from '../formats/txlog/transactions.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
 import { readFully } from '../storage/local.ts';
-import { LogPins, type PinnedLog } from './logfolder.ts';
 import { membersOfTail, withoutEmptyFiles } from './logmembers.ts';
+import { LogPins, type PinnedLog } from './logpins.ts';
 import { readIdentity, requireTail } from './snapshot.ts';
 import { readHeader, readTail, scanTransactions, type Tail, type TailFacts } from './tail.ts';
 

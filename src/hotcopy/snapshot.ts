@@ -16,10 +16,12 @@ import type { DatabaseFolders } from '../neo4j/folders.ts';
 import { openForReading } from '../storage/local.ts';
 import { type Fence, readFence } from './fence.ts';
 import type { Aside, OpenGroup, SnapshotGroup } from './group.ts';
-import { LogPins, pinFile } from './logfolder.ts';
+import { pinFile } from './logfolder.ts';
 import { membersOfTail } from './logmembers.ts';
+import { LogPins } from './logpins.ts';
 import { openLuceneIndex } from './luceneindex.ts';
 import { readExactly } from './member.ts';
+import { startPinThread } from './pinthread.ts';
 import { stageGroup } from './staged.ts';
 import {
   listStore,
@@ -69,7 +71,6 @@ export async function openLocalSnapshot(folders: DatabaseFolders): Promise<Local
   const { fence, pins } = await pinFromFence(folders.logDirectory, neostore.storeId);
   try {
     const estimatedBytes = await estimateBytes(folders.storeDirectory, listing, pins);
-    pins.watch();
     let tail: Tail | undefined;
     return {
       neostore,
@@ -154,6 +155,8 @@ async function pinFromFence(
   logDirectory: string,
   storeId: StoreId,
 ): Promise<{ fence: Fence; pins: LogPins }> {
+  // Not after the fence was read: what is pruned while the thread starts would be what the fence needs.
+  await startPinThread();
   for (let attempt = 1; ; attempt++) {
     const fence = await readFence(logDirectory);
     if (!isSameStore(fence.checkpoint.storeId, storeId)) {

@@ -30,7 +30,7 @@ import {
 } from '../limits.ts';
 import { readFully } from '../storage/local.ts';
 import { type Fence, namingLogFile } from './fence.ts';
-import type { PinnedLog } from './logfolder.ts';
+import type { PinnedLog } from './logpins.ts';
 
 export interface TailFile extends PinnedLog {
   /** Where its transactions begin that recovery needs: the fence in the first file, the end of the header in others. */

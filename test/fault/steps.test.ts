@@ -5,6 +5,7 @@
 import { type Mutation, noticeEach } from '../fixtures/mutations.ts';
 
 const COPY = 'test/fault/livecopy.test.ts';
+const PINS = 'test/unit/hotcopy/logpins.test.ts';
 const FRAMES = 'test/unit/artifact/frame.test.ts';
 const SWAP = 'test/fault/swap.test.ts';
 const CHAINS = 'test/unit/chain/chains.test.ts';
@@ -41,11 +42,19 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     step: 'pin: watching for new log files',
-    file: 'src/hotcopy/snapshot.ts',
-    from: 'pins.watch();',
+    file: 'src/hotcopy/pinwatch.ts',
+    from: 'schedule(0);',
     to: '',
     guard: COPY,
     pattern: 'pin:',
+  },
+  {
+    step: 'pin: what the other thread has opened is held before the log is read',
+    file: 'src/hotcopy/logpins.ts',
+    from: '    await this.#held;',
+    to: '',
+    guard: PINS,
+    pattern: 'take nothing before the first version',
   },
   {
     step: 'fence: the checkpoint file as it was at the beginning',

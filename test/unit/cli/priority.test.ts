@@ -6,18 +6,28 @@ const PROGRAM = `
   import { readdirSync, readFileSync } from 'node:fs';
   import { readFile } from 'node:fs/promises';
   import { lowerPriority } from './src/cli/priority.ts';
-  lowerPriority();
+  import { startPinThread } from './src/hotcopy/pinthread.ts';
+  const spared = process.argv[1] === 'spare' ? await startPinThread() : undefined;
+  lowerPriority(spared);
   await Promise.all(Array.from({ length: 8 }, () => readFile('/proc/self/stat')));
-  const niceness = readdirSync('/proc/self/task').map((thread) => {
+  const unchanged = readdirSync('/proc/self/task').filter((thread) => {
     const fields = readFileSync('/proc/self/task/' + thread + '/stat', 'utf8').replace(/^.*\\) /, '').split(' ');
-    return fields[16];
+    return fields[16] !== '10';
   });
-  console.log([...new Set(niceness)].join());
+  console.log(JSON.stringify({ spared: spared?.toString(), unchanged }));
 `;
 
+function runProgram(...args: string[]): { readonly spared?: string; readonly unchanged: readonly string[] } {
+  const options = ['--input-type=module', '--eval', PROGRAM, ...args];
+  return JSON.parse(execFileSync(process.execPath, options, { encoding: 'utf8' }));
+}
+
 test('every thread gives way, those that are made later as well', () => {
-  const output = execFileSync(process.execPath, ['--input-type=module', '--eval', PROGRAM], {
-    encoding: 'utf8',
-  });
-  assert.equal(output.trim(), '10');
+  assert.deepEqual(runProgram().unchanged, []);
+});
+
+test('the thread that holds the log open keeps its priority, and no other does', () => {
+  const { spared, unchanged } = runProgram('spare');
+  assert.notEqual(spared, undefined);
+  assert.deepEqual(unchanged, [spared]);
 });

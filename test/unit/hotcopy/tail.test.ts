@@ -7,7 +7,7 @@ import type { StoreId } from '../../../src/formats/storeid.ts';
 import { LOG_HEADER_BYTES } from '../../../src/formats/txlog/header.ts';
 import type { LogTransaction } from '../../../src/formats/txlog/transactions.ts';
 import { type Fence, readFence } from '../../../src/hotcopy/fence.ts';
-import { LogPins } from '../../../src/hotcopy/logfolder.ts';
+import { LogPins } from '../../../src/hotcopy/logpins.ts';
 import { readTail, type Tail, tailStartOf } from '../../../src/hotcopy/tail.ts';
 import { MIB } from '../../../src/limits.ts';
 import { fixture, LINES, type Line, LOG_FIXTURE, storeIdOf, transactionsOf } from '../../fixtures/lines.ts';
