@@ -23,6 +23,8 @@ export interface BodySocketOptions {
 export interface BodyRequest {
   /** All lines, with the empty one. */
   readonly head: string;
+  /** Whether what comes is the answer to it. */
+  readonly isAnswer: (headers: PlainHead['headers']) => boolean;
   /** Where the body goes. */
   readonly target: Buffer;
   /** Called for everything that comes. */
@@ -45,7 +47,7 @@ export class BodySockets {
     this.#options = options;
   }
 
-  /** @returns undefined when the answer is not a plain one, or has more than there is room for */
+  /** @returns undefined when what comes is not the answer, not a plain one, or more than there is room for */
   get(request: BodyRequest): Promise<Body | undefined> {
     const free = [...this.#all].find(({ isFree }) => isFree);
     return (free ?? this.#open()).get(request);
@@ -151,8 +153,9 @@ class BodySocket {
     }
     const head = parsePlainHead(received.subarray(0, headBytes));
     const body = received.subarray(headBytes);
-    const { target } = reception.request;
-    if (head === undefined || head.bodyBytes > target.length || body.length > head.bodyBytes) {
+    const { target, isAnswer } = reception.request;
+    const isTaken = head !== undefined && isAnswer(head.headers) && head.bodyBytes <= target.length;
+    if (!isTaken || body.length > head.bodyBytes) {
       this.#refuse(reception);
       return;
     }

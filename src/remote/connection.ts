@@ -3,6 +3,7 @@
  * damaged is asked again, since every request of the protocol may be repeated; only when nothing at all has come for the
  * time that was agreed is the connection given up.
  */
+import { randomBytes } from 'node:crypto';
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,11 +20,11 @@ import {
   SILENCES_PER_INACTIVITY,
   SPOILED_ANSWERS_MAX,
 } from '../limits.ts';
-import { type Body, BodySockets } from './bodysockets.ts';
+import { type Body, type BodyRequest, BodySockets } from './bodysockets.ts';
 import { Fields } from './fields.ts';
 import { causeOfFailure, causeOfFirstBreak, mayPass } from './neterrors.ts';
 import { writeGetHead } from './plainhead.ts';
-import { CHECKSUM_HEADER, knownCode } from './protocol.ts';
+import { CHECKSUM_HEADER, knownCode, NAME_HEADER } from './protocol.ts';
 import type { TlsMaterial } from './tlsmaterial.ts';
 
 export interface ConnectionOptions {
@@ -58,6 +59,9 @@ export class Connection {
   #hasAnswered = false;
   /** Nothing in between changes how bodies are sent. */
   #arePlain = true;
+  /** Of its requests: no other connection's are called the same, which may share a proxy's with them. */
+  readonly #name = randomBytes(8).toString('hex');
+  #requests = 0;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -281,8 +285,10 @@ export class Connection {
     signal: AbortSignal | undefined,
   ): Promise<Body> {
     if (this.#arePlain) {
-      const head = writeGetHead(path, { host: this.address, ...this.#headers(headers) });
-      const body = await this.#bodies.get({ head, target, heard, signal });
+      const name = this.#nextName();
+      const head = writeGetHead(path, { host: this.address, ...this.#headers(headers, name) });
+      const isAnswer: BodyRequest['isAnswer'] = (received) => received[NAME_HEADER] === name;
+      const body = await this.#bodies.get({ head, isAnswer, target, heard, signal });
       if (body?.headers[CHECKSUM_HEADER] !== undefined) return body;
     }
     const response = await this.#send('GET', path, headers, undefined, signal);
@@ -308,7 +314,7 @@ export class Connection {
     return answer;
   }
 
-  #send(
+  async #send(
     method: Method,
     path: string,
     headers: Headers,
@@ -316,18 +322,19 @@ export class Connection {
     signal: AbortSignal | undefined,
   ): Promise<IncomingMessage> {
     const { host, port, tls, inactivityMs } = this.#options;
+    const name = this.#nextName();
     const options = {
       host,
       port,
       method,
       path,
       agent: this.#agent,
-      headers: this.#headers(headers),
+      headers: this.#headers(headers, name),
       // Of the socket: a connection that is not made, and an answer that does not come or stops coming.
       timeout: silenceMs(inactivityMs),
       ...(signal === undefined ? {} : { signal }),
     };
-    return new Promise((resolve, reject) => {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const sent =
         tls === undefined
           ? httpRequest(options)
@@ -336,11 +343,20 @@ export class Connection {
       sent.on('timeout', () => sent.destroy(this.#silent(sent.socket?.connecting !== false)));
       sent.end(content);
     });
+    if (isAnswerTo(name, response)) return response;
+    response.destroy();
+    throw this.#hasAnswered ? damagedOnTheWay(this.address) : notOurs(this.address);
   }
 
-  #headers(headers: Headers): Headers {
+  #nextName(): string {
+    this.#requests += 1;
+    return `${this.#name}-${this.#requests}`;
+  }
+
+  #headers(headers: Headers, name: string): Headers {
     const { token } = this.#options;
-    return token === undefined ? headers : { ...headers, authorization: `Bearer ${token}` };
+    const named = { ...headers, [NAME_HEADER]: name };
+    return token === undefined ? named : { ...named, authorization: `Bearer ${token}` };
   }
 
   #silent(isConnecting: boolean): GraphkeepError {
@@ -394,6 +410,12 @@ async function readChunks(
   }
   heard();
   return bytes;
+}
+
+/** What a proxy says in its own words carries no name, but it never says that all went well. */
+function isAnswerTo(name: string, { headers, statusCode = 0 }: IncomingMessage): boolean {
+  const found = headers[NAME_HEADER];
+  return found === name || (found === undefined && statusCode >= 300);
 }
 
 function isOfRange({ headers }: Body, range: string): boolean {

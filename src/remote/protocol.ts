@@ -21,6 +21,17 @@ import type { Fields } from './fields.ts';
 export const PROTOCOL_VERSION = 'v1';
 /** CRC-32 of the bytes of a range, in hexadecimal: connections without TLS, and proxies, prove nothing themselves. */
 export const CHECKSUM_HEADER = 'graphkeep-crc32';
+/**
+ * The name that a client gives a request, and that the answer carries: HTTP/1.1 tells by the order alone which answer
+ * belongs to which request, and one too many, of a server or a proxy, would put all later ones out of step.
+ */
+export const NAME_HEADER = 'graphkeep-request';
+const REQUEST_NAME = /^[\w-]{1,64}$/;
+
+/** Of a request: what its answer is to carry; undefined when it has no name, or none that an answer can be trusted with. */
+export function parseRequestName(header: string | readonly string[] | undefined): string | undefined {
+  return typeof header === 'string' && REQUEST_NAME.test(header) ? header : undefined;
+}
 
 const UUID_BYTES = 16;
 const STORE_ID_BYTES_MAX = 1024;

@@ -26,7 +26,7 @@ import type { ProcessorMeter } from '../operations/processormeter.ts';
 import { ProcessorShare } from '../operations/processorshare.ts';
 import { RateLimit } from '../operations/ratelimit.ts';
 import { guardPeers, peerOf, setServerMaterial } from '../remote/peer.ts';
-import { PROTOCOL_VERSION } from '../remote/protocol.ts';
+import { NAME_HEADER, PROTOCOL_VERSION, parseRequestName } from '../remote/protocol.ts';
 import { Reloaded, TlsWatch } from '../remote/reload.ts';
 import type { TlsMaterial } from '../remote/tlsmaterial.ts';
 import { AccessList, type Principal } from './access.ts';
@@ -184,6 +184,8 @@ export class BackupServer {
     this.#app.addHook('onRequest', async (request, reply) => {
       // Not after the answer: who hangs up before its last byte has read it all the same.
       reply.raw.once('close', () => this.#audited(request, reply));
+      const name = parseRequestName(request.headers[NAME_HEADER]);
+      if (name !== undefined) reply.header(NAME_HEADER, name);
       if (needsPrincipal(request)) await this.#requirePrincipal(request, reply);
     });
     this.#app.addHook('onSend', async (request, reply) => {

@@ -48,6 +48,22 @@ noticeEach([
     pattern: 'bytes that nobody asked for',
   },
   {
+    step: 'network: bytes are those that were asked for',
+    file: 'src/remote/connection.ts',
+    from: '(received) => received[NAME_HEADER] === name;',
+    to: '(received) => received[NAME_HEADER] !== undefined;',
+    guard: CONNECTION,
+    pattern: 'a frame',
+  },
+  {
+    step: 'network: words are the answer to what was asked',
+    file: 'src/remote/connection.ts',
+    from: 'return found === name || (found === undefined && statusCode >= 300);',
+    to: 'return found !== undefined || name !== undefined || statusCode >= 300;',
+    guard: CONNECTION,
+    pattern: 'words',
+  },
+  {
     step: 'network: a body is not longer than its answer says',
     file: 'src/remote/bodysockets.ts',
     from: ' || body.length > head.bodyBytes)',
@@ -58,8 +74,8 @@ noticeEach([
   {
     step: 'network: a body is not longer than its room',
     file: 'src/remote/bodysockets.ts',
-    from: 'head.bodyBytes > target.length || ',
-    to: '',
+    from: ' && head.bodyBytes <= target.length;',
+    to: ';',
     guard: BODIES,
     pattern: 'more than there is room for',
   },

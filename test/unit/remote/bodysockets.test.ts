@@ -10,7 +10,7 @@ import { after, before, describe, type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
 import fc from 'fast-check';
-import { type Body, BodySockets } from '../../../src/remote/bodysockets.ts';
+import { type Body, type BodyRequest, BodySockets } from '../../../src/remote/bodysockets.ts';
 import { loadTlsPolicy, type TlsMaterial } from '../../../src/remote/tlsmaterial.ts';
 import { type Certificates, layOutPolicy, makeCertificates, type Pair } from '../../fixtures/certificates.ts';
 import { until } from '../../fixtures/network.ts';
@@ -96,7 +96,14 @@ function get(
   signal?: AbortSignal,
   heard: () => void = () => undefined,
 ): Promise<Body | undefined> {
-  return sockets.get({ head: 'GET /frame HTTP/1.1\r\nhost: here\r\n\r\n', target, heard, signal });
+  const isAnswer: BodyRequest['isAnswer'] = (headers) => headers.of === undefined || headers.of === 'this';
+  return sockets.get({
+    head: 'GET /frame HTTP/1.1\r\nhost: here\r\n\r\n',
+    isAnswer,
+    target,
+    heard,
+    signal,
+  });
 }
 
 async function assertWhole(received: Promise<Body | undefined>): Promise<void> {
@@ -226,6 +233,7 @@ describe('what is no plain answer is not received', () => {
       'a body in chunks',
       Buffer.from('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n'),
     ],
+    ['the answer to another request', Buffer.concat([headOf(BODY.length, 'of: another'), BODY])],
     ['more than there is room for', headOf(BODY.length + 1)],
     ['more than it says', Buffer.concat([headOf(3), Buffer.from('four')])],
     ['a head without end', Buffer.alloc(64 * 1024, 'x')],

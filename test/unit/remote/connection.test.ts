@@ -9,7 +9,7 @@ import { crc32 } from 'node:zlib';
 import type { ErrorCode } from '../../../src/errors.ts';
 import type { Address } from '../../../src/neo4j/values.ts';
 import { Connection } from '../../../src/remote/connection.ts';
-import { CHECKSUM_HEADER } from '../../../src/remote/protocol.ts';
+import { CHECKSUM_HEADER, NAME_HEADER } from '../../../src/remote/protocol.ts';
 import { ChainScene } from '../../fixtures/chains.ts';
 import { connectTo, Relay, serve } from '../../fixtures/network.ts';
 import { noise } from '../../fixtures/random.ts';
@@ -37,6 +37,14 @@ function peer(context: TestContext, talk: (socket: Socket) => void): Promise<Add
 
 function webServer(context: TestContext, answer: RequestListener): Promise<Address> {
   return listening(context, createHttpServer(answer));
+}
+
+/** One whose answers carry the name of the request, as ours do. */
+function namingServer(context: TestContext, answer: RequestListener): Promise<Address> {
+  return webServer(context, (request, response) => {
+    response.setHeader(NAME_HEADER, request.headers[NAME_HEADER]!);
+    answer(request, response);
+  });
 }
 
 const INACTIVITY_MS = 300;
@@ -110,6 +118,15 @@ describe('a first contact that fails says what is at fault', () => {
       'GK_PROTOCOL',
       /no graphkeep server/,
       (context) => webServer(context, (_request, response) => response.end('{"program":"other"}')),
+    ],
+    [
+      'a server whose answers are those to other requests',
+      'GK_PROTOCOL',
+      /no graphkeep server/,
+      (context) =>
+        webServer(context, (_request, response) => {
+          response.writeHead(200, { [NAME_HEADER]: 'another' }).end('{"program":"graphkeep"}');
+        }),
     ],
     [
       'another program whose errors are JSON',
@@ -248,7 +265,7 @@ describe('an answer of another length than was asked for', () => {
   /** Whole ranges and frames, however many bytes were asked for. */
   function lengthy(context: TestContext, bytes: number): Promise<Address> {
     const content = noise(bytes, 7);
-    return webServer(context, (request, response) => {
+    return namingServer(context, (request, response) => {
       const range = request.headers.range?.replace('=', ' ');
       const placed = range === undefined ? {} : { 'content-range': `${range}/*` };
       response.writeHead(range === undefined ? 200 : 206, {
@@ -284,7 +301,7 @@ describe('an answer of another length than was asked for', () => {
   test('that a proxy sends in pieces is whole, and not asked for twice each time', async (context) => {
     const content = noise(ROOM_BYTES, 7);
     let asked = 0;
-    const address = await webServer(context, (_request, response) => {
+    const address = await namingServer(context, (_request, response) => {
       asked += 1;
       response.writeHead(200, { [CHECKSUM_HEADER]: checksum(content) });
       response.write(content.subarray(0, 10));
@@ -299,7 +316,7 @@ describe('an answer of another length than was asked for', () => {
   });
 
   test('an answer in words that does not end is given up', async (context) => {
-    const address = await webServer(context, (_request, response) => {
+    const address = await namingServer(context, (_request, response) => {
       const send = (error?: Error | null): void => {
         if (!(error instanceof Error)) response.write(Buffer.alloc(1_000_000, 0x20), send);
       };
@@ -310,5 +327,71 @@ describe('an answer of another length than was asked for', () => {
       connection.requestOnce('GET', '/'),
       failure('GK_PROTOCOL', /has more than \d+ bytes/),
     );
+  });
+});
+
+describe('an answer one too many is not taken for that of the next request', () => {
+  const BYTES = 1000;
+  const contentOf = (path: string): Buffer => noise(BYTES, path.length);
+
+  /** To a server that begins each answer but the first of a connection with the one before it. */
+  async function toStuttering(context: TestContext): Promise<Connection> {
+    const address = await peer(context, (socket) => {
+      let last: Buffer | undefined;
+      socket.on('data', (request: Buffer) => {
+        const answer = answerTo(request.toString('latin1'));
+        if (last !== undefined) socket.write(last);
+        socket.write(answer);
+        last = answer;
+      });
+    });
+    const connection = connectionTo(context, address);
+    await connection.greet();
+    return connection;
+  }
+
+  function answerTo(request: string): Buffer {
+    const [, path = ''] = /^\w+ (\S+) /.exec(request) ?? [];
+    const header = (name: string): string | undefined =>
+      new RegExp(`^${name}: (.*)\r$`, 'im').exec(request)?.[1];
+    const isBytes = path.startsWith('/bytes');
+    const content = isBytes ? contentOf(path) : Buffer.from(JSON.stringify({ program: 'graphkeep', path }));
+    const range = header('range');
+    const lines = [
+      `HTTP/1.1 ${range === undefined ? '200 OK' : '206 Partial Content'}`,
+      `content-length: ${content.length}`,
+      `${NAME_HEADER}: ${header(NAME_HEADER)}`,
+      `${CHECKSUM_HEADER}: ${crc32(content).toString(16)}`,
+      ...(range === undefined ? [] : [`content-range: ${range.replace('=', ' ')}/*`]),
+    ];
+    return Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), content]);
+  }
+
+  test('a frame', async (context) => {
+    const connection = await toStuttering(context);
+    let received = 0;
+    for (const path of ['/bytes', '/bytes/2', '/bytes/33', '/bytes/444']) {
+      const frame = await connection.readFrameOnce(path, Buffer.alloc(BYTES));
+      // undefined is told to be read in another way.
+      if (frame === undefined) continue;
+      received += 1;
+      assert.equal(frame.equals(contentOf(path)), true, path);
+    }
+    assert.ok(received > 0);
+  });
+
+  test('a range', async (context) => {
+    const connection = await toStuttering(context);
+    for (const path of ['/bytes', '/bytes/2', '/bytes/33', '/bytes/444']) {
+      const target = Buffer.alloc(BYTES);
+      await connection.readRange(path, 0, target);
+      assert.equal(target.equals(contentOf(path)), true, path);
+    }
+  });
+
+  test('words', async (context) => {
+    const connection = await toStuttering(context);
+    for (const path of ['/words', '/words/2', '/words/33'])
+      assert.equal((await connection.request('GET', path)).text('path'), path);
   });
 });

@@ -10,6 +10,7 @@ import os from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { KIB, REQUEST_BODY_BYTES_MAX, REQUEST_HEADER_BYTES_MAX } from '../../../src/limits.ts';
+import { NAME_HEADER } from '../../../src/remote/protocol.ts';
 import { type Certificates, makeCertificates } from '../../fixtures/certificates.ts';
 import { membersOf } from '../../fixtures/chains.ts';
 import { type Answered, backUp, json, Served } from '../../fixtures/served.ts';
@@ -55,6 +56,32 @@ async function sendRaw(port: number, bytes: string, end = true): Promise<string>
   await once(socket, 'close');
   return text;
 }
+
+describe('the name of a request', () => {
+  test('is carried by its answer, whatever that says', async (context) => {
+    const served = await Served.start(context);
+    const asked = [
+      [{ path: '/v1/server' }, 200],
+      [{ path: '/v1/nothing' }, 404],
+      [{ path: '/v1/server', headers: { host: 'evil.example' } }, 403],
+      [{ path: '/v1/sessions', ...json({ database: 7 }) }, 400],
+    ] as const;
+    for (const [request, expected] of asked) {
+      const headers = { ...('headers' in request ? request.headers : {}), [NAME_HEADER]: 'a-1' };
+      const answer = await served.ask({ ...request, headers });
+      assert.equal(answer.status, expected);
+      assert.equal(answer.headers[NAME_HEADER], 'a-1');
+    }
+  });
+
+  test('that is none is not repeated', async (context) => {
+    const served = await Served.start(context);
+    for (const name of ['a b', 'a\tb', '<script>', 'x'.repeat(65), '']) {
+      const answer = await served.ask({ path: '/v1/server', headers: { [NAME_HEADER]: name } });
+      assert.deepEqual([answer.status, answer.headers[NAME_HEADER]], [200, undefined]);
+    }
+  });
+});
 
 describe('too large', () => {
   test('headers', async (context) => {
