@@ -11,7 +11,7 @@ import type { BackupResult } from '../../src/operations/types.ts';
 import { foldersOf } from './cycle.ts';
 import { assertVerdict, type Judge } from './harness/judge.ts';
 import type { Load } from './harness/load.ts';
-import { createHome, type Home, type Server } from './harness/server.ts';
+import { createHome, type Home, type Server, whileStopped } from './harness/server.ts';
 
 /** Small log files, often rotated, checkpoints all the time; but kept, so that differentials are possible. */
 export const KEEPING_LOGS = {
@@ -61,9 +61,8 @@ export async function runChainCycle(options: ChainCycleOptions): Promise<ChainCy
   const span = Number(window.to - window.from);
   const wasCut = number % 2 === 1 && span > 0;
   const until = { transaction: window.from + 1n + BigInt(random(span + 1)) };
-  process.kill(server.pid, 'SIGSTOP');
   const restored = await createHome({ line: home.line, dir: join(options.scratch, 'restored') });
-  try {
+  const restoreAndJudge = async (): Promise<ChainCycleResult> => {
     const result = await restoreDatabase({
       artifactPath: options.artifacts,
       ...(wasCut ? { until } : {}),
@@ -78,8 +77,10 @@ export async function runChainCycle(options: ChainCycleOptions): Promise<ChainCy
       throw new Error(`the restored database ends at ${verdict.lastTransactionId}, not at ${restoredTo}`);
     }
     return { backup, restoredTo, wasCut, differentials: result.differentialPaths.length };
+  };
+  try {
+    return await whileStopped(server, restoreAndJudge);
   } finally {
     await rm(restored.dir, { recursive: true, force: true });
-    process.kill(server.pid, 'SIGCONT');
   }
 }

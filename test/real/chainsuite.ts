@@ -23,7 +23,7 @@ import { foldersOf } from './cycle.ts';
 import { ensureDistribution, type Line } from './harness/distribution.ts';
 import { assertVerdict, runStockTool, type Verdict } from './harness/judge.ts';
 import { startLoad } from './harness/load.ts';
-import { createHome, startServer } from './harness/server.ts';
+import { createHome, startServer, whileStopped } from './harness/server.ts';
 import { endServer, type LoadedServer, startLoadedServer, WRITER_PAUSE_MS } from './loadedserver.ts';
 import { AT_FULL_SPEED, runProgram } from './program.ts';
 import { commitTimesOf } from './serverlog.ts';
@@ -111,17 +111,16 @@ function defineUnderLoad(story: Story): void {
       story.results.some((result) => result.kind === 'differential' && result.memberCount > 1),
       'no rotation',
     );
-    const { restored } = await restoreAndJudge(story, {}, { acknowledged });
+    const { restored } = await whileStopped(story.server, () => restoreAndJudge(story, {}, { acknowledged }));
     assert.equal(restored.differentialPaths.length, DIFFERENTIALS_UNDER_LOAD);
     assert.equal(restored.highestTransaction, story.results.at(-1)!.highestTransaction);
   });
 
   test('a file of the chain restores up to itself', async () => {
     const second = story.results[2]!;
-    const { restored } = await restoreAndJudge(
-      story,
-      { artifactPath: second.artifactPath },
-      { consistencyCheck: false },
+    const { artifactPath } = second;
+    const { restored } = await whileStopped(story.server, () =>
+      restoreAndJudge(story, { artifactPath }, { consistencyCheck: false }),
     );
     assert.equal(restored.highestTransaction, second.highestTransaction);
     assert.equal(restored.differentialPaths.length, 2);

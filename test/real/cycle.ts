@@ -13,7 +13,7 @@ import type { BackupResult, DatabaseFolders } from '../../src/operations/types.t
 import { validateArtifact } from '../../src/operations/validate.ts';
 import { assertVerdict, type Judge, type Verdict } from './harness/judge.ts';
 import type { Load } from './harness/load.ts';
-import { createHome, type Home, type Server } from './harness/server.ts';
+import { createHome, type Home, type Server, whileStopped } from './harness/server.ts';
 
 export function foldersOf(home: Home, name = 'neo4j'): DatabaseFolders {
   return {
@@ -85,28 +85,14 @@ async function backupRestoreJudge(
     },
   });
   const after = await newestNames(source.logDirectory);
-  const verdict = await whileStopped(options.server, () =>
-    restoreAndJudge(options, folder, backup, acknowledged),
-  );
+  const judged = (): Promise<Verdict> => restoreAndJudge(options, folder, backup, acknowledged);
+  const verdict = await (options.server === undefined ? judged() : whileStopped(options.server, judged));
   return {
     backup,
     verdict,
     checkpointsDuringCopy: after.checkpoint !== before.checkpoint,
     prunedDuringCopy: after.oldestLog > before.oldestLog,
   };
-}
-
-async function whileStopped<Result>(
-  server: Server | undefined,
-  work: () => Promise<Result>,
-): Promise<Result> {
-  if (server === undefined) return work();
-  process.kill(server.pid, 'SIGSTOP');
-  try {
-    return await work();
-  } finally {
-    process.kill(server.pid, 'SIGCONT');
-  }
 }
 
 async function restoreAndJudge(

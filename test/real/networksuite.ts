@@ -31,6 +31,7 @@ import {
   type Server,
   scratchRoot,
   startServer,
+  whileStopped,
 } from './harness/server.ts';
 import { findToxiproxy, type HurtProxy, Toxiproxy } from './harness/toxiproxy.ts';
 import { AT_FULL_SPEED, PROGRAM, runProgram } from './program.ts';
@@ -232,13 +233,7 @@ async function backUpThrough(scene: Scene, live: Live, trouble: (typeof TROUBLES
   await live.proxy.heal();
   assert.equal(status, 0, stderr);
   assert.equal(namesIn(artifacts).length, 1);
-  // Stopped meanwhile, so that judging is quick and the data does not grow.
-  process.kill(live.neo4j.pid, 'SIGSTOP');
-  try {
-    await restoreAndJudge(scene, live, folder, acknowledged);
-  } finally {
-    process.kill(live.neo4j.pid, 'SIGCONT');
-  }
+  await whileStopped(live.neo4j, () => restoreAndJudge(scene, live, folder, acknowledged));
   await rm(folder, { recursive: true });
 }
 

@@ -294,3 +294,16 @@ export async function startServer(home: Home, options: StartOptions = {}): Promi
     },
   };
 }
+
+/** The server stands still meanwhile (SIGSTOP): what is done beside it is quick, and its data does not grow. */
+export async function whileStopped<Result>(
+  { pid }: Pick<Server, 'pid'>,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  process.kill(pid, 'SIGSTOP');
+  try {
+    return await work();
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+}
