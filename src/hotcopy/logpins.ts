@@ -79,7 +79,7 @@ export class LogPins {
   /** What the other thread opened is opened once more, its name gone or not: to get a handle there is no other way. */
   async #hold({ name, version, descriptor }: Opened): Promise<void> {
     try {
-      const handle = await open(`/dev/fd/${descriptor}`, 'r');
+      const handle = await open(`/proc/self/fd/${descriptor}`, 'r');
       this.#pins.set(version, { name, version, handle });
     } catch (error) {
       this.#fail(wrapSystemError(error, `hold ${join(this.#directory, name)}`));
