@@ -49,17 +49,34 @@ export async function* fileChunks(file: ReadableFile, start: number): AsyncGener
   }
 }
 
-/** What the zstd stream that begins at `start` holds. @throws FormatError when it is damaged or cut short */
+/**
+ * What the zstd frames hold that begin at `start`, to the end of the file. The decoder of Node 24 ends behind the first one
+ * and says nothing of those that follow; that of Node 26 reads them all.
+ * @throws FormatError when they are damaged or cut short
+ */
 export async function* decompressed(file: ReadableFile, start: number): AsyncGenerator<Buffer, void> {
+  for (let position = start; position < file.bytes; ) {
+    const taken = yield* decompressedByOne(file, position);
+    if (taken === 0) throw new FormatError('the zstd stream does not go on');
+    position += taken;
+  }
+}
+
+/** By one decoder. @returns how many bytes it took */
+async function* decompressedByOne(file: ReadableFile, start: number): AsyncGenerator<Buffer, number> {
   const decoder = createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: 31 } });
+  const source = Readable.from(fileChunks(file, start));
   // The error reaches the loop below through the destroyed decoder.
-  pipeline(Readable.from(fileChunks(file, start)), decoder, () => undefined);
+  pipeline(source, decoder, () => undefined);
   try {
     for await (const chunk of decoder) yield chunk as Buffer;
+    return decoder.bytesWritten;
   } catch (error) {
     if (error instanceof GraphkeepError || error instanceof FormatError) throw error;
     throw new FormatError(
       `the zstd stream is damaged or cut short: ${error instanceof Error ? error.message : error}`,
     );
+  } finally {
+    source.destroy();
   }
 }

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { crc32, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import type { MemberHandler, MemberInfo } from '../../../src/artifact/memberhandler.ts';
 import { readMembers } from '../../../src/artifact/members.ts';
@@ -316,7 +316,6 @@ describe('stock programs', needsPrograms, () => {
     const head = Buffer.concat([Buffer.from('zstd\u0002'), body, writeArchiveMetadata(sample.length, total)]);
     assert.equal(stdout.subarray(0, head.length).equals(head), true, 'the head is as stock load expects it');
     assertUnpacks(folder, stdout.subarray(head.length));
-    assert.equal(zstdDecompressSync(file.subarray(4)).equals(stdout), true);
   });
 
   test('tar unpacks an uncompressed artifact behind its head and before the index', async (context) => {
