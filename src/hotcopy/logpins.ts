@@ -7,7 +7,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { MessagePort } from 'node:worker_threads';
 import { GraphkeepError, wrapSystemError } from '../errors.ts';
-import { PINNED_LOG_FILES_MAX } from '../limits.ts';
+import { FOLDER_ENTRIES_MAX, PINNED_LOG_FILES_MAX } from '../limits.ts';
 import { LOG_NAME, type NumberedFile } from './logfolder.ts';
 import { THREAD_ENDED, type WatchAnswer, watchFolder } from './pinthread.ts';
 
@@ -31,7 +31,8 @@ export class LogPins {
 
   constructor(directory: string, firstVersion: bigint) {
     this.#directory = directory;
-    this.#port = watchFolder({ directory, pattern: LOG_NAME, firstVersion, filesMax: PINNED_LOG_FILES_MAX });
+    const bounds = { filesMax: PINNED_LOG_FILES_MAX, entriesMax: FOLDER_ENTRIES_MAX };
+    this.#port = watchFolder({ directory, pattern: LOG_NAME, firstVersion, ...bounds });
     this.#port.on('message', (answer: WatchAnswer) => this.#receive(answer));
     this.#port.once('close', () => this.#end());
     this.#port.unref();
@@ -89,6 +90,10 @@ export class LogPins {
   }
 
   #failureOf(answer: WatchAnswer & { readonly type: 'tooMany' | 'failed' }): GraphkeepError {
+    if (answer.type === 'tooMany' && answer.what === 'entries') {
+      const text = `${this.#directory} holds more than ${FOLDER_ENTRIES_MAX} files`;
+      return new GraphkeepError('GK_UNSUPPORTED', text);
+    }
     if (answer.type === 'tooMany') {
       return new GraphkeepError(
         'GK_UNSUPPORTED',

@@ -15,6 +15,8 @@ export interface FolderToWatch {
   readonly pattern: RegExp;
   readonly firstVersion: bigint;
   readonly filesMax: number;
+  /** Of the folder, whatever they are. */
+  readonly entriesMax: number;
 }
 
 /** Said to the thread. Through the port it is then asked: `true` to look at once, `false` to look no more. */
@@ -32,7 +34,7 @@ export type WatchAnswer =
       readonly version: bigint;
       readonly descriptor: number;
     }
-  | { readonly type: 'tooMany' }
+  | { readonly type: 'tooMany'; readonly what: 'files' | 'entries' }
   | { readonly type: 'failed'; readonly code: string | undefined; readonly message: string }
   /** What was asked for is done, and everything that came of it was told before. */
   | { readonly type: 'done' };

@@ -19,13 +19,15 @@ let isScheduled = false;
 
 /** @returns why nothing more can be told. @throws what the system says, other than that a file is gone already */
 function look(port: MessagePort, folder: Folder): WatchAnswer | undefined {
-  const { directory, pattern, firstVersion, filesMax, opened } = folder;
-  for (const name of readdirSync(directory)) {
+  const { directory, pattern, firstVersion, filesMax, entriesMax, opened } = folder;
+  const names = readdirSync(directory);
+  if (names.length > entriesMax) return { type: 'tooMany', what: 'entries' };
+  for (const name of names) {
     const match = pattern.exec(name);
     if (match === null) continue;
     const version = BigInt(match[1]!);
     if (version < firstVersion || opened.has(version)) continue;
-    if (opened.size >= filesMax) return { type: 'tooMany' };
+    if (opened.size >= filesMax) return { type: 'tooMany', what: 'files' };
     const descriptor = openIfThere(join(directory, name));
     if (descriptor === undefined) continue;
     opened.add(version);

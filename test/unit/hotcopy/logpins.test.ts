@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
+import { LOG_NAME } from '../../../src/hotcopy/logfolder.ts';
 import { LogPins } from '../../../src/hotcopy/logpins.ts';
+import { watchFolder } from '../../../src/hotcopy/pinthread.ts';
 import { PIN_INTERVAL_MS, PINNED_LOG_FILES_MAX } from '../../../src/limits.ts';
 import { readFully } from '../../../src/storage/local.ts';
 import { failure, openFilesBelow, temporaryFolder } from '../../fixtures/workspace.ts';
@@ -106,6 +109,18 @@ describe('pins', () => {
     await fewer.refresh();
     assert.equal(fewer.pinned().length, PINNED_LOG_FILES_MAX);
     await fewer.close();
+  });
+
+  test('a folder with more in it than is to be listed is refused, and nothing of it opened', async (context) => {
+    const folder = temporaryFolder(context);
+    for (const version of [0, 1, 2]) writeLog(folder, version);
+    const bounds = { filesMax: 10, entriesMax: 2 };
+    const port = watchFolder({ directory: folder, pattern: LOG_NAME, firstVersion: 0n, ...bounds });
+    const answered = once(port, 'message');
+    port.postMessage(true);
+    assert.deepEqual(await answered, [{ type: 'tooMany', what: 'entries' }]);
+    assert.deepEqual(openFilesBelow(folder), []);
+    port.close();
   });
 
   test('a thread that ends is told to everybody who waits for it, and the next one begins anew', async (context) => {
