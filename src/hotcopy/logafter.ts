@@ -11,11 +11,11 @@ import type { TransactionMark } from '../chain/summary.ts';
 import type { Neostore } from '../formats/neostore.ts';
 import type { LogPosition } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES, type LogHeader } from '../formats/txlog/header.ts';
-import { COMMIT_ENTRY_BYTES, type LogTransaction, parseCommitEntry } from '../formats/txlog/transactions.ts';
+import type { LogTransaction } from '../formats/txlog/transactions.ts';
 import type { DatabaseFolders } from '../neo4j/folders.ts';
-import { readFully } from '../storage/local.ts';
 import { membersOfTail, withoutEmptyFiles } from './logmembers.ts';
 import { LogPins, type PinnedLog } from './logpins.ts';
+import { readCommitBefore } from './namedtransaction.ts';
 import { readIdentity, requireTail } from './snapshot.ts';
 import { readHeader, readTail, scanTransactions, type Tail, type TailFacts } from './tail.ts';
 
@@ -94,11 +94,7 @@ export class LogAfter implements LogSource {
 
   async #endsAt(mark: TransactionMark, { logVersion, offsetBytes }: LogPosition): Promise<boolean> {
     const pin = this.#pins.pinned().find(({ version }) => version === logVersion);
-    const start = Number(offsetBytes) - COMMIT_ENTRY_BYTES;
-    if (pin === undefined || start < LOG_HEADER_BYTES) return false;
-    const bytes = Buffer.alloc(COMMIT_ENTRY_BYTES);
-    const got = await readFully(pin.handle, bytes, start, pin.name);
-    const commit = got < COMMIT_ENTRY_BYTES ? undefined : parseCommitEntry(bytes);
+    const commit = pin === undefined ? undefined : await readCommitBefore(pin, Number(offsetBytes));
     // On record stores the append index is the transaction id (formats.md §2.3).
     return commit?.transactionId === mark.appendIndex && commit.checksum === mark.checksum;
   }

@@ -21,6 +21,7 @@ import { membersOfTail } from './logmembers.ts';
 import { LogPins } from './logpins.ts';
 import { openLuceneIndex } from './luceneindex.ts';
 import { readExactly } from './member.ts';
+import { namingItsEnd } from './namedtransaction.ts';
 import { startPinThread } from './pinthread.ts';
 import { stageGroup } from './staged.ts';
 import {
@@ -171,7 +172,8 @@ async function pinFromFence(
     const { logVersion, offsetBytes } = fence.checkpoint.position;
     refuseStrangePosition(fence);
     const pins = new LogPins(logDirectory, logVersion);
-    if (await holdsPosition(pins, logVersion, offsetBytes)) return { fence, pins };
+    const held = await heldFence(pins, fence);
+    if (held !== undefined) return { fence: held, pins };
     await pins.close();
     if (attempt >= BACKUP_ATTEMPTS_MAX) {
       throw new GraphkeepError(
@@ -199,11 +201,14 @@ function refuseStrangePosition({ fileName, checkpoint }: Fence): void {
   throw new GraphkeepError('GK_UNSUPPORTED', `${fileName} was written while an older transaction was open`);
 }
 
-async function holdsPosition(pins: LogPins, logVersion: bigint, offsetBytes: bigint): Promise<boolean> {
+/** What the copy recovers from; undefined when the log file that it needs is gone. */
+async function heldFence(pins: LogPins, fence: Fence): Promise<Fence | undefined> {
+  const { logVersion, offsetBytes } = fence.checkpoint.position;
   try {
     await pins.refresh();
     const first = pins.pinned()[0];
-    return first?.version === logVersion && BigInt((await first.handle.stat()).size) >= offsetBytes;
+    if (first?.version !== logVersion || (await first.handle.stat()).size < offsetBytes) return undefined;
+    return await namingItsEnd(fence, first);
   } catch (error) {
     await pins.close();
     throw error;

@@ -12,13 +12,7 @@ import { GraphkeepError, throwIfAborted } from '../errors.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
 import type { LogPosition } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES, type LogHeader, parseLogHeader } from '../formats/txlog/header.ts';
-import {
-  COMMIT_ENTRY_BYTES,
-  type LogTransaction,
-  type ParseStep,
-  parseCommitEntry,
-  TransactionParser,
-} from '../formats/txlog/transactions.ts';
+import { type LogTransaction, type ParseStep, TransactionParser } from '../formats/txlog/transactions.ts';
 import {
   LOG_COMMAND_BYTES_MAX,
   LOG_WINDOW_BYTES,
@@ -31,6 +25,7 @@ import {
 import { readFully } from '../storage/local.ts';
 import { type Fence, namingLogFile } from './fence.ts';
 import type { PinnedLog } from './logpins.ts';
+import { readCommitBefore } from './namedtransaction.ts';
 
 export interface TailFile extends PinnedLog {
   /** Where its transactions begin that recovery needs: the fence in the first file, the end of the header in others. */
@@ -132,9 +127,7 @@ async function requireNamedBefore(file: TailFile, start: TailStart, isLast: bool
     const header = await readFileHeader(file);
     if (!isLast || header?.previousAppendIndex === appendIndex) return;
   } else {
-    const bytes = Buffer.alloc(COMMIT_ENTRY_BYTES);
-    const got = await readFully(file.handle, bytes, offset - COMMIT_ENTRY_BYTES, file.name);
-    const commit = got === COMMIT_ENTRY_BYTES ? parseCommitEntry(bytes) : undefined;
+    const commit = await readCommitBefore(file, offset);
     const isNamed = commit?.transactionId === transactionId;
     if (isNamed ? commit.checksum === checksum : !isLast) return;
   }

@@ -3,7 +3,7 @@
  */
 import { LogMemberReader } from '../artifact/logmember.ts';
 import type { MemberHandler, MemberInfo } from '../artifact/memberhandler.ts';
-import { ContinuityCheck, type TransactionRange } from '../chain/continuity.ts';
+import { ContinuityCheck, type KnownTransaction, type TransactionRange } from '../chain/continuity.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import type { ArtifactIndex } from '../formats/artifact/index.ts';
 import { FormatError } from '../formats/formaterror.ts';
@@ -137,11 +137,6 @@ export class ArtifactProof implements MemberHandler {
   }
 
   #proveLog(fence: Checkpoint): ContinuityCheck {
-    const continuity = new ContinuityCheck({
-      appendIndex: fence.appendIndex,
-      checksum: fence.transactionChecksum,
-      commitTimeMillis: fence.transactionCommitTimeMillis,
-    });
     const { logVersion } = fence.position;
     const logs = this.#logs
       .filter((log) => log.version >= logVersion)
@@ -152,6 +147,7 @@ export class ArtifactProof implements MemberHandler {
     }
     if (!first.reachesFence)
       throw new FormatError(`${first.path} has no transaction end where the checkpoint says`);
+    const continuity = new ContinuityCheck(first.covered);
     for (const [number, log] of logs.entries()) {
       if (log.version !== logVersion + BigInt(number))
         throw new FormatError(`log file ${logVersion + BigInt(number)} is missing`);
@@ -163,15 +159,17 @@ export class ArtifactProof implements MemberHandler {
       for (const range of log.ranges) continuity.acceptRange(range);
     }
     continuity.requireFence();
-    if (continuity.count === 0n && !first.endsWithFence) {
+    if (continuity.count === 0n && !first.endsWithCovered) {
       throw new FormatError(
-        `its log ends before transaction ${fence.appendIndex}, which the checkpoint names`,
+        `its log ends before transaction ${first.covered.appendIndex}, which the checkpoint names`,
       );
     }
     this.transactions = continuity.count;
     return continuity;
   }
 }
+
+type CoveredTransaction = Omit<KnownTransaction, 'transactionId'>;
 
 /** `neostore` is one page. */
 const NEOSTORE_BYTES_LIMIT = 64 * KIB;
@@ -225,12 +223,30 @@ class LogProof {
     return (this.#before?.endBytes ?? LOG_HEADER_BYTES) === Math.max(this.#startBytes, LOG_HEADER_BYTES);
   }
 
-  /** Whether the last transaction before recovery's start is the one that the checkpoint names. */
-  get endsWithFence(): boolean {
-    const { appendIndex, transactionChecksum } = this.#fence!;
+  /**
+   * The last transaction that the checkpoint covers. That is the one that it names, unless its position lies behind a later
+   * one, as the servers of other tools write it under load (namedtransaction.ts says when).
+   */
+  get covered(): CoveredTransaction {
+    const { appendIndex, positionAppendIndex, transactionChecksum, transactionCommitTimeMillis } =
+      this.#fence!;
+    const before = this.#before;
+    if (
+      before !== undefined &&
+      before.appendIndex === positionAppendIndex &&
+      positionAppendIndex > appendIndex
+    ) {
+      return before;
+    }
+    return { appendIndex, checksum: transactionChecksum, commitTimeMillis: transactionCommitTimeMillis };
+  }
+
+  /** Whether that is the last transaction before recovery's start. */
+  get endsWithCovered(): boolean {
+    const { appendIndex, checksum } = this.covered;
     return this.#before === undefined
       ? this.#reader.header?.previousAppendIndex === appendIndex
-      : this.#before.appendIndex === appendIndex && this.#before.checksum === transactionChecksum;
+      : this.#before.appendIndex === appendIndex && this.#before.checksum === checksum;
   }
 
   feed(bytes: Buffer): void {

@@ -5,6 +5,7 @@
 import { type Mutation, noticeEach } from '../fixtures/mutations.ts';
 
 const COPY = 'test/fault/livecopy.test.ts';
+const SNAPSHOT = 'test/unit/hotcopy/snapshot.test.ts';
 const PINS = 'test/unit/hotcopy/logpins.test.ts';
 const FRAMES = 'test/unit/artifact/frame.test.ts';
 const SWAP = 'test/fault/swap.test.ts';
@@ -63,6 +64,22 @@ const MUTATIONS: readonly Mutation[] = [
     to: 'const { checkpoint, fileBytes } = await readFence(folders.logDirectory);',
     guard: COPY,
     pattern: 'fence:',
+  },
+  {
+    step: 'fence: a checkpoint may name a transaction before its position',
+    file: 'src/hotcopy/namedtransaction.ts',
+    from: 'positionAppendIndex <= appendIndex',
+    to: 'positionAppendIndex <= appendIndex + 100n',
+    guard: SNAPSHOT,
+    pattern: 'names a transaction before its position',
+  },
+  {
+    step: 'fence: another transaction at the position is not taken for the one of the checkpoint',
+    file: 'src/hotcopy/namedtransaction.ts',
+    from: 'if (commit?.transactionId !== transactionId + (positionAppendIndex - appendIndex)) return fence;',
+    to: 'if (commit === undefined) return fence;',
+    guard: SNAPSHOT,
+    pattern: 'another transaction at its position than it says',
   },
   {
     step: 'copy: looking at a tree again after it was read',

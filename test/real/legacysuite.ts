@@ -22,7 +22,7 @@ import { prepareSchema, startLoad } from './harness/load.ts';
 import { createHome, type Home, type Server, scratchRoot, startServer } from './harness/server.ts';
 import { endServer, WRITER_PAUSE_MS } from './loadedserver.ts';
 import { PROGRAM, runProgram } from './program.ts';
-import { commitTimesOf } from './serverlog.ts';
+import { transactionsOf } from './serverlog.ts';
 
 const INCREMENTALS_UNDER_LOAD = 2;
 /** Small log files, often rotated, checkpoints all the time; but kept, so that incremental backups are possible. */
@@ -222,7 +222,7 @@ function defineRetention(story: Story): void {
 }
 
 async function oldestTransaction(story: Story): Promise<bigint> {
-  const [oldest] = (await commitTimesOf(foldersOf(story.home).logDirectory)).keys();
+  const [oldest] = (await transactionsOf(foldersOf(story.home).logDirectory)).keys();
   return oldest ?? 0n;
 }
 

@@ -38,8 +38,13 @@ export interface Checkpoint {
   readonly transactionId: bigint;
   readonly transactionChecksum: number;
   readonly transactionCommitTimeMillis: bigint;
-  /** Append index of the last transaction in the store files; equals the transaction id on record stores. */
+  /** Append index of the transaction that it names; equals the transaction id on record stores. */
   readonly appendIndex: bigint;
+  /**
+   * Append index of the transaction that ends at `position`; before 5.20 it is not there. Under concurrent commits it is
+   * lower than the named one, and now and then higher: Neo4j reads the two one after the other.
+   */
+  readonly positionAppendIndex: bigint | undefined;
   readonly reason: string;
   /** Where the entry begins and ends in its file. */
   readonly startBytes: number;
@@ -76,7 +81,7 @@ function readFields(file: Buffer, start: number, end: number, kernelVersion: num
   };
   const position = { logVersion: int64(), offsetBytes: int64() };
   const oldestPosition =
-    kernelVersion >= KERNEL_VERSION_5_22 ? { logVersion: int64(), offsetBytes: int64() } : position;
+    positionsIn(kernelVersion) > 1 ? { logVersion: int64(), offsetBytes: int64() } : position;
   const timeMillis = int64();
   const { storeId } = parseStoreId(file.subarray(cursor, cursor + STORE_ID_FIXED_BYTES));
   cursor += STORE_ID_FIXED_BYTES;
@@ -90,7 +95,7 @@ function readFields(file: Buffer, start: number, end: number, kernelVersion: num
   cursor += 4;
   const transactionCommitTimeMillis = int64();
   if (kernelVersion >= KERNEL_VERSION_5_7) cursor += 8; // consensus index
-  if (kernelVersion >= KERNEL_VERSION_5_20) cursor += 8; // last append index
+  const positionAppendIndex = kernelVersion >= KERNEL_VERSION_5_20 ? int64() : undefined;
   const reasonBytes = file.readUInt16LE(cursor);
   cursor += 2;
   if (cursor + reasonBytes > end - 4) throw new FormatError('checkpoint reason overruns its entry');
@@ -104,6 +109,7 @@ function readFields(file: Buffer, start: number, end: number, kernelVersion: num
     transactionChecksum,
     transactionCommitTimeMillis,
     appendIndex,
+    positionAppendIndex,
     reason: file.toString('utf8', cursor, cursor + reasonBytes),
     startBytes: start,
     endBytes: end,
@@ -142,12 +148,43 @@ function tryParse(file: Buffer, offset: number): Checkpoint | undefined {
  */
 export function writeCheckpointFile(file: Buffer, checkpoint: Checkpoint, position: LogPosition): Buffer {
   const entry = Buffer.from(file.subarray(checkpoint.startBytes, checkpoint.endBytes));
-  // Checkpointed position, and since 5.22 the oldest not completed one, which is the same in Community.
-  const positions = checkpoint.kernelVersion >= KERNEL_VERSION_5_22 ? 2 : 1;
-  for (let number = 0; number < positions; number++) {
+  for (let number = 0; number < positionsIn(checkpoint.kernelVersion); number++) {
     entry.writeBigInt64LE(position.logVersion, POSITION_OFFSET + number * POSITION_BYTES);
     entry.writeBigInt64LE(position.offsetBytes, POSITION_OFFSET + number * POSITION_BYTES + 8);
   }
-  entry.writeUInt32LE(crc32c(entry.subarray(0, entry.length - 4)), entry.length - 4);
+  sealEntry(entry);
   return Buffer.concat([file.subarray(0, LOG_HEADER_BYTES), entry]);
+}
+
+/** What a checkpoint says of the transaction that it names. */
+export interface NamedTransaction {
+  readonly transactionId: bigint;
+  readonly appendIndex: bigint;
+  readonly kernelVersion: number;
+  readonly checksum: number;
+  readonly commitTimeMillis: bigint;
+}
+
+/** A checkpoint file with another transaction named by the entry `checkpoint`, which must be of 5.20 or later. */
+export function renameTransaction(file: Buffer, checkpoint: Checkpoint, named: NamedTransaction): Buffer {
+  const renamed = Buffer.from(file);
+  const entry = renamed.subarray(checkpoint.startBytes, checkpoint.endBytes);
+  let cursor =
+    POSITION_OFFSET + positionsIn(checkpoint.kernelVersion) * POSITION_BYTES + 8 + STORE_ID_FIXED_BYTES;
+  cursor = entry.writeBigInt64LE(named.transactionId, cursor);
+  cursor = entry.writeBigInt64LE(named.appendIndex, cursor);
+  cursor = entry.writeUInt8(named.kernelVersion, cursor);
+  cursor = entry.writeUInt32LE(named.checksum, cursor);
+  entry.writeBigInt64LE(named.commitTimeMillis, cursor);
+  sealEntry(entry);
+  return renamed;
+}
+
+/** Checkpointed position, and since 5.22 the oldest not completed one, which is the same in Community. */
+function positionsIn(kernelVersion: number): number {
+  return kernelVersion >= KERNEL_VERSION_5_22 ? 2 : 1;
+}
+
+function sealEntry(entry: Buffer): void {
+  entry.writeUInt32LE(crc32c(entry.subarray(0, entry.length - 4)), entry.length - 4);
 }

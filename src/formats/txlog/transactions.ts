@@ -199,8 +199,20 @@ function startEntryBytes(kernelVersion: number): number {
   return 2 + 8 * 2 + 4 + 4;
 }
 
+export interface CommitEntry {
+  readonly kernelVersion: number;
+  readonly transactionId: bigint;
+  readonly commitTimeMillis: bigint;
+  readonly checksum: number;
+}
+
 /** The commit entry that the bytes are; undefined when they are something else. Its checksum is not proven by this. */
-export function parseCommitEntry(bytes: Buffer): { transactionId: bigint; checksum: number } | undefined {
+export function parseCommitEntry(bytes: Buffer): CommitEntry | undefined {
   if (bytes.length < COMMIT_ENTRY_BYTES || bytes[1] !== ENTRY_COMMIT) return undefined;
-  return { transactionId: bytes.readBigInt64LE(2), checksum: bytes.readUInt32LE(COMMIT_ENTRY_BYTES - 4) };
+  return {
+    kernelVersion: bytes[0]!,
+    transactionId: bytes.readBigInt64LE(2),
+    commitTimeMillis: bytes.readBigInt64LE(10),
+    checksum: bytes.readUInt32LE(COMMIT_ENTRY_BYTES - 4),
+  };
 }

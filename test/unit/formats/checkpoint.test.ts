@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FormatError } from '../../../src/formats/formaterror.ts';
-import { type Checkpoint, lastCheckpoint, parseCheckpoint } from '../../../src/formats/txlog/checkpoint.ts';
+import {
+  type Checkpoint,
+  lastCheckpoint,
+  parseCheckpoint,
+  renameTransaction,
+} from '../../../src/formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES } from '../../../src/formats/txlog/header.ts';
 import { UnsupportedKernelVersionError } from '../../../src/formats/txlog/kernelversion.ts';
 import {
@@ -44,6 +49,7 @@ for (const line of LINES) {
         assert.equal(entry.transactionChecksum, named.checksum);
         assert.equal(entry.transactionCommitTimeMillis, named.commitTimeMillis);
         assert.deepEqual(entry.position, { logVersion: 0n, offsetBytes: BigInt(named.endBytes) });
+        assert.equal(entry.positionAppendIndex, named.appendIndex);
         assert.match(entry.reason, /^Checkpoint triggered by "/);
         assert.ok(entry.timeMillis >= entry.transactionCommitTimeMillis);
       }
@@ -52,6 +58,34 @@ for (const line of LINES) {
     test('the last one counts, with and without a tail of zeros', () => {
       assert.deepEqual(lastCheckpoint(file), entries.at(-1));
       assert.deepEqual(lastCheckpoint(Buffer.concat([file, Buffer.alloc(10_000)])), entries.at(-1));
+    });
+
+    test('another transaction can be named, and nothing else changes', () => {
+      const [earlier, last] = entries.slice(-2) as [Checkpoint, Checkpoint];
+      const named = {
+        transactionId: 70n,
+        appendIndex: 77n,
+        kernelVersion: earlier.kernelVersion,
+        checksum: 0xfedc_ba98,
+        commitTimeMillis: 2n ** 41n,
+      };
+      const renamed = renameTransaction(file, last, named);
+      assert.deepEqual(allCheckpoints(renamed).slice(0, -1), entries.slice(0, -1));
+      assert.deepEqual(lastCheckpoint(renamed), {
+        ...last,
+        transactionId: 70n,
+        appendIndex: 77n,
+        transactionChecksum: 0xfedc_ba98,
+        transactionCommitTimeMillis: 2n ** 41n,
+      });
+      const back = renameTransaction(renamed, last, {
+        transactionId: last.transactionId,
+        appendIndex: last.appendIndex,
+        kernelVersion: last.kernelVersion,
+        checksum: last.transactionChecksum,
+        commitTimeMillis: last.transactionCommitTimeMillis,
+      });
+      assert.equal(back.equals(file), true);
     });
 
     test('a file without an entry has none', () => {

@@ -20,13 +20,18 @@ import {
 import {
   checkpointAfter,
   checkpointAtStart,
+  checkpointFile,
   fixtureCheckpoint,
+  type LogFile,
   logFromFence,
   sealed,
   splitLog,
+  transactionIn,
   writePosition,
 } from '../../fixtures/logs.ts';
 import { failure, openFilesBelow, temporaryFolder } from '../../fixtures/workspace.ts';
+
+const logs = (folders: DatabaseFolders, name: string): string => join(folders.logDirectory, name);
 
 for (const line of LINES) {
   describe(`fence of ${line}`, () => {
@@ -133,6 +138,51 @@ for (const line of LINES) {
       await snapshot.close();
     });
 
+    for (const [what, last] of [
+      ['with the transactions behind it', 41n],
+      ['and nothing behind it', 20n],
+    ] as const) {
+      test(`a checkpoint that names a transaction before its position, ${what}: the copy's names the last one there`, async (context) => {
+        const folders = makeDatabase(temporaryFolder(context), line);
+        const whole = fixture(line, LOG_FIXTURE);
+        const { endBytes } = transactionIn(whole, last);
+        const [log] = splitLog(line, []) as [LogFile];
+        writeFileSync(
+          logs(folders, LOG_FIXTURE),
+          Buffer.concat([whole.subarray(0, endBytes), Buffer.alloc(500)]),
+        );
+        writeFileSync(logs(folders, CHECKPOINT_FIXTURE), checkpointAfter(line, 20n, [log], 17n));
+        const snapshot = await openLocalSnapshot(folders);
+        const tail = await snapshot.takeTail();
+        assert.equal(snapshot.fence.appendIndex, 20n);
+        assert.deepEqual([tail.appendIndexBefore, tail.highestAppendIndex], [20n, last]);
+        assert.equal(tail.highestChecksum, transactionIn(whole, last).checksum);
+        const member = (await snapshot.finalMembers()).at(-1)!;
+        const content = Buffer.alloc(member.bytes);
+        await member.read(content, 0);
+        assert.equal(content.equals(checkpointAtStart(checkpointAfter(line, 20n, [log]))), true);
+        await snapshot.close();
+      });
+    }
+
+    test('another transaction at its position than it says is not taken for that', async (context) => {
+      const folders = makeDatabase(temporaryFolder(context), line);
+      const whole = fixture(line, LOG_FIXTURE);
+      const { endBytes } = transactionIn(whole, 20n);
+      const place = { version: 0n, offsetBytes: endBytes, appendIndex: 21n };
+      const checkpoint = checkpointFile(line, place, transactionIn(whole, 19n));
+      writeFileSync(logs(folders, CHECKPOINT_FIXTURE), checkpoint);
+      for (const [log, why] of [
+        [whole, /gap/],
+        [whole.subarray(0, endBytes), /does not hold transaction 19/],
+      ] as const) {
+        writeFileSync(logs(folders, LOG_FIXTURE), log);
+        const snapshot = await openLocalSnapshot(folders);
+        await assert.rejects(snapshot.takeTail(), failure('GK_STORE_DAMAGED', why));
+        await snapshot.close();
+      }
+    });
+
     test('a log file that is made right before the tail is taken is in it', async (context) => {
       const folders = makeDatabase(temporaryFolder(context), line);
       const files = splitLog(line, [15n]);
@@ -170,7 +220,6 @@ for (const line of LINES) {
 
 describe('a snapshot is refused', () => {
   const store = (folders: DatabaseFolders, name: string): string => join(folders.storeDirectory, name);
-  const logs = (folders: DatabaseFolders, name: string): string => join(folders.logDirectory, name);
 
   function changed(path: string, change: (bytes: Buffer) => void): void {
     const bytes = readFileSync(path);

@@ -11,14 +11,7 @@ import { LogPins } from '../../../src/hotcopy/logpins.ts';
 import { readTail, type Tail, tailStartOf } from '../../../src/hotcopy/tail.ts';
 import { MIB } from '../../../src/limits.ts';
 import { fixture, LINES, type Line, LOG_FIXTURE, storeIdOf, transactionsOf } from '../../fixtures/lines.ts';
-import {
-  checkpointAfter,
-  type LogFile,
-  logHeader,
-  sealed,
-  splitLog,
-  writePosition,
-} from '../../fixtures/logs.ts';
+import { checkpointAfter, type LogFile, logHeader, splitLog, transactionIn } from '../../fixtures/logs.ts';
 import { failure, temporaryFolder } from '../../fixtures/workspace.ts';
 
 /** Last transaction of the fixtures. */
@@ -308,14 +301,9 @@ describe('a log that is not whole', { concurrency: true }, () => {
   test('its checkpoint names a transaction behind its position: the log must reach that very one', async (context) => {
     const log = makeLog(context, line, [], 15n);
     const { bytes } = log.files[0]!;
-    const endOf = (index: bigint): number =>
-      transactionsOf(bytes).find((candidate) => candidate.appendIndex === index)!.endBytes;
+    const endOf = (index: bigint): number => transactionIn(bytes, index).endBytes;
     // As under concurrent commits: position after 10, last transaction 15.
-    const checkpoint = checkpointAfter(line, 15n, log.files);
-    const entry = checkpoint.subarray(LOG_HEADER_BYTES);
-    writePosition(entry, 0n, BigInt(endOf(10n)));
-    sealed(entry);
-    writeFileSync(join(log.folder, 'checkpoint.0'), checkpoint);
+    writeFileSync(join(log.folder, 'checkpoint.0'), checkpointAfter(line, 10n, log.files, 15n));
     const tail = await log.tail();
     assert.deepEqual([tail.highestAppendIndex, tail.transactions], [HIGHEST, HIGHEST - 10n]);
     for (const [end, code] of [
