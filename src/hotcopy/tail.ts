@@ -81,9 +81,13 @@ export async function readTail(
   let expectedVersion = position.logVersion;
   for (const [number, pin] of pins.entries()) {
     const isNewest = number === pins.length - 1;
-    const header = await readHeader(pin, storeId);
-    // A file that rotation has made and not yet begun: the log ends with the file before it.
-    if (header === undefined && isNewest && files.length > 0 && (await isZeroFrom(pin.handle, 0))) break;
+    let header = await readHeader(pin, storeId);
+    if (header === undefined && isNewest && files.length > 0) {
+      // A file that rotation has made and not yet begun: the log ends with the file before it.
+      if (await isZeroFrom(pin.handle, 0)) break;
+      // Begun between the two looks: a header comes before everything else.
+      header = await readHeader(pin, storeId);
+    }
     checkVersion(pin, header, expectedVersion, continuity, files.length > 0);
     expectedVersion += 1n;
     const startBytes = files.length === 0 ? Number(position.offsetBytes) : LOG_HEADER_BYTES;

@@ -5,6 +5,7 @@
 import { type Mutation, noticeEach } from '../fixtures/mutations.ts';
 
 const COPY = 'test/fault/livecopy.test.ts';
+const TAIL = 'test/unit/hotcopy/tail.test.ts';
 const SNAPSHOT = 'test/unit/hotcopy/snapshot.test.ts';
 const PINS = 'test/unit/hotcopy/logpins.test.ts';
 const FRAMES = 'test/unit/artifact/frame.test.ts';
@@ -80,6 +81,14 @@ const MUTATIONS: readonly Mutation[] = [
     to: 'if (commit === undefined) return fence;',
     guard: SNAPSHOT,
     pattern: 'another transaction at its position than it says',
+  },
+  {
+    step: 'tail: a log file that is begun between two looks at it',
+    file: 'src/hotcopy/tail.ts',
+    from: '      header = await readHeader(pin, storeId);\n    }',
+    to: '    }',
+    guard: TAIL,
+    pattern: 'is begun while the tail is read',
   },
   {
     step: 'copy: looking at a tree again after it was read',

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { ContinuityCheck } from '../../../src/chain/continuity.ts';
@@ -335,6 +336,38 @@ describe('a log that is not whole', { concurrency: true }, () => {
     const reading = readTailOf(log.folder, storeIdOf(line), AbortSignal.abort());
     await assert.rejects(reading, failure('GK_INTERRUPTED'));
   });
+});
+
+/** A handle behind which something happens right after it was read for the first time. */
+function happeningAfterRead(handle: FileHandle, happen: () => void): FileHandle {
+  let happened = false;
+  const read = async (buffer: Buffer, offset: number, length: number, position: number) => {
+    const result = await handle.read(buffer, offset, length, position);
+    if (!happened) happen();
+    happened = true;
+    return result;
+  };
+  return Object.assign(Object.create(handle) as FileHandle, { read });
+}
+
+test('a new log file that is begun while the tail is read is taken', async (context) => {
+  const log = makeLog(context, '2026.08', [10n, 25n], 5n);
+  const fence = await readFence(log.folder);
+  const read = async (bytes: Buffer): Promise<Tail> => {
+    log.put(2, Buffer.alloc(bytes.length));
+    const pins = new LogPins(log.folder, 0n);
+    await pins.refresh();
+    const begun = pins.pinned().map((pin) => {
+      if (pin.version !== 2n) return pin;
+      return { ...pin, handle: happeningAfterRead(pin.handle, () => log.put(2, bytes)) };
+    });
+    return readTail(begun, tailStartOf(fence), storeIdOf('2026.08')).finally(() => pins.close());
+  };
+  const { bytes } = log.files[2]!;
+  assert.equal((await read(bytes)).highestAppendIndex, HIGHEST);
+  assert.equal((await read(bytes.subarray(0, LOG_HEADER_BYTES))).highestAppendIndex, 25n);
+  const headless = Buffer.from(bytes).fill(0, 0, LOG_HEADER_BYTES);
+  await assert.rejects(read(headless), failure('GK_STORE_DAMAGED', /does not begin with the header/));
 });
 
 test('a transaction that is finished while the tail is read is taken', async (context) => {
