@@ -2,13 +2,20 @@
  * `npm run soak -- [--backups=N] [--neo4j=5.26|2026.08] [--chains]`: the main job over and over under the harshest load;
  * with `--chains`, differential backups of one long chain, restored to its end or to a random transaction.
  * Every backup is restored, started and judged; the first wrong one ends the soak with its reasons.
+ * `--readings=N` reads nothing but the log, as full and as differential backups do, of a server that commits and takes
+ * checkpoints without a pause: what happens once in thousands of backups, in minutes.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { readFence } from '../src/hotcopy/fence.ts';
+import { LogAfter } from '../src/hotcopy/logafter.ts';
+import { openLocalSnapshot } from '../src/hotcopy/snapshot.ts';
+import type { TailFacts } from '../src/hotcopy/tail.ts';
+import type { DatabaseFolders } from '../src/neo4j/folders.ts';
 import { randomNumbers } from './fixtures/random.ts';
 import { KEEPING_LOGS, runChainCycle } from './real/chaincycle.ts';
-import { type CycleResult, runCycle } from './real/cycle.ts';
+import { type CycleResult, foldersOf, runCycle } from './real/cycle.ts';
 import { LINES, type Line } from './real/harness/distribution.ts';
 import { createJudge } from './real/harness/judge.ts';
 import { prepareSchema, startLoad } from './real/harness/load.ts';
@@ -125,6 +132,74 @@ async function soakChains(line: Line, backups: number): Promise<string> {
   return `${backups} of ${backups} right, ${differentials} of them differential; ${cuts} restored to a random transaction`;
 }
 
+/** Thousands of transactions a second, each in a log that rotates at once and with a checkpoint soon behind it. */
+const RESTLESS = {
+  harsh: true,
+  extraConf: {
+    'db.checkpoint.interval.tx': '1',
+    'db.checkpoint.interval.time': '1ms',
+    'db.tx_log.rotation.retention_policy': '20 files',
+  },
+};
+const RESTLESS_LOAD =
+  'UNWIND range(1, 1000000000) AS x CALL (x) { CREATE (:X {k: x}) } IN 8 CONCURRENT TRANSACTIONS OF 1 ROW';
+
+/** Each reading as a full backup's last step, and from the end of the one before as a differential. */
+async function soakReadings(line: Line, readings: number): Promise<string> {
+  const scratch = await mkdtemp(join(await scratchRoot(), 'graphkeep-soak-'));
+  try {
+    const home = await createHome({ line, dir: join(scratch, 'source'), ...RESTLESS });
+    await using server = await startServer(home);
+    let ended: unknown;
+    const session = server.driver.session({ database: 'neo4j' });
+    session.run(RESTLESS_LOAD).catch((error: unknown) => {
+      ended = error;
+    });
+    let [transactions, earlierNames, pruned] = [0n, 0, 0];
+    let before: TailFacts | undefined;
+    for (let number = 0; number < readings; number++) {
+      if (ended !== undefined) throw ended;
+      const { checkpoint } = await readFence(home.transactionsFolder);
+      earlierNames += Number((checkpoint.positionAppendIndex ?? 0n) > checkpoint.appendIndex);
+      const followed = before === undefined ? undefined : await readAfter(foldersOf(home), before);
+      pruned += Number(before !== undefined && followed === undefined);
+      transactions += followed?.transactions ?? 0n;
+      before = await readEnd(foldersOf(home));
+    }
+    return (
+      `${readings} of ${readings} readings right, ${transactions} transactions followed; ${pruned} times the log was ` +
+      `pruned first; ${earlierNames} checkpoints named a transaction before their position`
+    );
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+async function readEnd(folders: DatabaseFolders): Promise<TailFacts> {
+  const snapshot = await openLocalSnapshot(folders);
+  try {
+    const tail = await snapshot.takeTail();
+    for (const { bytes, read } of await snapshot.finalMembers()) await read(Buffer.alloc(bytes), 0);
+    return tail;
+  } finally {
+    await snapshot.close();
+  }
+}
+
+/** @returns undefined when the log after it was pruned */
+async function readAfter(folders: DatabaseFolders, end: TailFacts): Promise<TailFacts | undefined> {
+  const mark = { appendIndex: end.highestAppendIndex, checksum: end.highestChecksum };
+  const log = await LogAfter.open(folders);
+  try {
+    const found = await log.find(mark, end.end);
+    if (found.status === 'diverged') throw new Error(`transaction ${mark.appendIndex} is another one`);
+    if (found.status === 'pruned') return undefined;
+    return await log.readFrom(mark, found.position, end.latestCommitMillis);
+  } finally {
+    await log.close();
+  }
+}
+
 function describe(line: Line, format: StoreFormat, number: number, { backup, verdict }: CycleResult): string {
   const facts = [
     `${line} ${format} backup ${number}: right`,
@@ -140,14 +215,22 @@ function describe(line: Line, format: StoreFormat, number: number, { backup, ver
 }
 
 const { values } = parseArgs({
-  options: { backups: { type: 'string' }, neo4j: { type: 'string' }, chains: { type: 'boolean' } },
+  options: {
+    backups: { type: 'string' },
+    neo4j: { type: 'string' },
+    chains: { type: 'boolean' },
+    readings: { type: 'string' },
+  },
 });
 const backups = Number(values.backups ?? BACKUPS_DEFAULT);
 const lines = values.neo4j === undefined ? LINES : LINES.filter((line) => line === values.neo4j);
 for (const line of lines) {
   const started = Date.now();
-  if (values.chains === true) {
-    const tally = await soakChains(line, backups);
+  if (values.chains === true || values.readings !== undefined) {
+    const tally =
+      values.readings === undefined
+        ? await soakChains(line, backups)
+        : await soakReadings(line, Number(values.readings));
     console.log(`${line}: ${tally} in ${((Date.now() - started) / 60_000).toFixed(1)} min`);
     continue;
   }
