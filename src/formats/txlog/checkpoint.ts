@@ -42,7 +42,7 @@ export interface Checkpoint {
   readonly appendIndex: bigint;
   /**
    * Append index of the transaction that ends at `position`; before 5.20 it is not there. Under concurrent commits it is
-   * lower than the named one, and now and then higher: Neo4j reads the two one after the other.
+   * lower than the named one, and now and then higher (formats.md §2.4).
    */
   readonly positionAppendIndex: bigint | undefined;
   readonly reason: string;
