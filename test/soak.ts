@@ -8,6 +8,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { laterAtPosition } from '../src/formats/txlog/checkpoint.ts';
 import { readFence } from '../src/hotcopy/fence.ts';
 import { LogAfter } from '../src/hotcopy/logafter.ts';
 import { openLocalSnapshot } from '../src/hotcopy/snapshot.ts';
@@ -160,7 +161,7 @@ async function soakReadings(line: Line, readings: number): Promise<string> {
     for (let number = 0; number < readings; number++) {
       if (ended !== undefined) throw ended;
       const { checkpoint } = await readFence(home.transactionsFolder);
-      earlierNames += Number((checkpoint.positionAppendIndex ?? 0n) > checkpoint.appendIndex);
+      earlierNames += Number(laterAtPosition(checkpoint) !== undefined);
       const followed = before === undefined ? undefined : await readAfter(foldersOf(home), before);
       pruned += Number(before !== undefined && followed === undefined);
       transactions += followed?.transactions ?? 0n;

@@ -3,6 +3,7 @@
  * where it is known, by checksum. A log with a gap is not noticed by Neo4j and is silent corruption.
  */
 import { GraphkeepError } from '../errors.ts';
+import type { Checkpoint } from '../formats/txlog/checkpoint.ts';
 import type { LogTransaction } from '../formats/txlog/transactions.ts';
 
 /** Transactions of consecutive append indexes, proven one by one. */
@@ -21,6 +22,17 @@ export interface KnownTransaction {
   readonly transactionId: bigint;
   readonly checksum: number;
   readonly commitTimeMillis: bigint;
+}
+
+/** The transaction that a checkpoint names. */
+export function namedBy(checkpoint: Checkpoint): KnownTransaction {
+  const { appendIndex, transactionId, transactionChecksum, transactionCommitTimeMillis } = checkpoint;
+  return {
+    appendIndex,
+    transactionId,
+    checksum: transactionChecksum,
+    commitTimeMillis: transactionCommitTimeMillis,
+  };
 }
 
 /**

@@ -1,5 +1,5 @@
 /** The transaction that a checkpoint names, and the one that really ends where recovery from it begins. */
-import { parseCheckpoint, renameTransaction } from '../formats/txlog/checkpoint.ts';
+import { laterAtPosition, parseCheckpoint, renameTransaction } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES } from '../formats/txlog/header.ts';
 import { COMMIT_ENTRY_BYTES, type CommitEntry, parseCommitEntry } from '../formats/txlog/transactions.ts';
 import { readFully } from '../storage/local.ts';
@@ -31,11 +31,12 @@ export async function readCommitBefore(
  */
 export async function namingItsEnd(fence: Fence, pin: PinnedLog): Promise<Fence> {
   const { checkpoint, fileBytes } = fence;
-  const { appendIndex, positionAppendIndex, transactionId, position } = checkpoint;
-  if (positionAppendIndex === undefined || positionAppendIndex <= appendIndex) return fence;
+  const later = laterAtPosition(checkpoint);
+  if (later === undefined) return fence;
+  const { appendIndex, transactionId, position } = checkpoint;
   const commit = await readCommitBefore(pin, Number(position.offsetBytes));
   // Something else there is for the walk of the log to judge, by the name that the checkpoint gives.
-  if (commit?.transactionId !== transactionId + (positionAppendIndex - appendIndex)) return fence;
-  const renamed = renameTransaction(fileBytes, checkpoint, { ...commit, appendIndex: positionAppendIndex });
+  if (commit?.transactionId !== transactionId + (later - appendIndex)) return fence;
+  const renamed = renameTransaction(fileBytes, checkpoint, { ...commit, appendIndex: later });
   return { ...fence, fileBytes: renamed, checkpoint: parseCheckpoint(renamed, checkpoint.startBytes)! };
 }

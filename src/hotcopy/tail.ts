@@ -7,7 +7,7 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ContinuityCheck, damagedLog, type KnownTransaction } from '../chain/continuity.ts';
+import { ContinuityCheck, damagedLog, type KnownTransaction, namedBy } from '../chain/continuity.ts';
 import { GraphkeepError, throwIfAborted } from '../errors.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
 import type { LogPosition } from '../formats/txlog/checkpoint.ts';
@@ -59,10 +59,7 @@ export interface TailStart {
 }
 
 export function tailStartOf({ checkpoint }: Fence): TailStart {
-  const { position, appendIndex, transactionId, transactionChecksum, transactionCommitTimeMillis } =
-    checkpoint;
-  const commitTimeMillis = transactionCommitTimeMillis;
-  return { position, named: { appendIndex, transactionId, checksum: transactionChecksum, commitTimeMillis } };
+  return { position: checkpoint.position, named: namedBy(checkpoint) };
 }
 
 /**

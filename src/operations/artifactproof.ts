@@ -3,13 +3,18 @@
  */
 import { LogMemberReader } from '../artifact/logmember.ts';
 import type { MemberHandler, MemberInfo } from '../artifact/memberhandler.ts';
-import { ContinuityCheck, type KnownTransaction, type TransactionRange } from '../chain/continuity.ts';
+import {
+  ContinuityCheck,
+  type KnownTransaction,
+  namedBy,
+  type TransactionRange,
+} from '../chain/continuity.ts';
 import type { ArtifactDescriptor } from '../formats/artifact/descriptor.ts';
 import type { ArtifactIndex } from '../formats/artifact/index.ts';
 import { FormatError } from '../formats/formaterror.ts';
 import { parseNeostore } from '../formats/neostore.ts';
 import { isSameStore, type StoreId } from '../formats/storeid.ts';
-import type { Checkpoint } from '../formats/txlog/checkpoint.ts';
+import { type Checkpoint, laterAtPosition } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES } from '../formats/txlog/header.ts';
 import type { LogTransaction } from '../formats/txlog/transactions.ts';
 import { MANDATORY_FILES, METADATA_STORE } from '../hotcopy/storefiles.ts';
@@ -169,8 +174,6 @@ export class ArtifactProof implements MemberHandler {
   }
 }
 
-type CoveredTransaction = Omit<KnownTransaction, 'transactionId'>;
-
 /** `neostore` is one page. */
 const NEOSTORE_BYTES_LIMIT = 64 * KIB;
 
@@ -227,18 +230,10 @@ class LogProof {
    * The last transaction that the checkpoint covers. That is the one that it names, unless its position lies behind a later
    * one, as the servers of other tools write it under load (namedtransaction.ts says when).
    */
-  get covered(): CoveredTransaction {
-    const { appendIndex, positionAppendIndex, transactionChecksum, transactionCommitTimeMillis } =
-      this.#fence!;
+  get covered(): KnownTransaction {
+    const fence = this.#fence!;
     const before = this.#before;
-    if (
-      before !== undefined &&
-      before.appendIndex === positionAppendIndex &&
-      positionAppendIndex > appendIndex
-    ) {
-      return before;
-    }
-    return { appendIndex, checksum: transactionChecksum, commitTimeMillis: transactionCommitTimeMillis };
+    return before !== undefined && before.appendIndex === laterAtPosition(fence) ? before : namedBy(fence);
   }
 
   /** Whether that is the last transaction before recovery's start. */

@@ -4,12 +4,11 @@
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { damagedLog } from '../chain/continuity.ts';
+import { damagedLog, namedBy } from '../chain/continuity.ts';
 import type { TransactionMark } from '../chain/summary.ts';
 import { type ErrorCode, GraphkeepError, wrapSystemError } from '../errors.ts';
 import { databaseIdOf, type Neostore } from '../formats/neostore.ts';
 import { isSameStore } from '../formats/storeid.ts';
-import type { Checkpoint } from '../formats/txlog/checkpoint.ts';
 import { LOG_HEADER_BYTES, type LogHeader } from '../formats/txlog/header.ts';
 import type { LogTransaction } from '../formats/txlog/transactions.ts';
 import { readFence } from '../hotcopy/fence.ts';
@@ -101,8 +100,9 @@ async function readEnd(
     const path = join(directory, name);
     const { header, file, last } = await readLogFile({ name, version, path }, neostore, signal);
     newest ??= file;
+    // The log itself may not hold the transaction any more that the checkpoint names.
     const found =
-      last ?? (header.previousAppendIndex === checkpoint.appendIndex ? named(checkpoint) : undefined);
+      last ?? (header.previousAppendIndex === checkpoint.appendIndex ? namedBy(checkpoint) : undefined);
     // A file without transactions ends where the one before it does, or at the checkpoint.
     before ??= last?.appendIndex ?? header.previousAppendIndex;
     if (found === undefined) continue;
@@ -111,14 +111,6 @@ async function readEnd(
     return { neostore, newest, mark: { appendIndex, checksum }, commitTimeMillis };
   }
   throw damagedLog('it has no transaction log that the checkpoint leads to');
-}
-
-/** The transaction that a checkpoint names, where the log itself does not hold it any more. */
-function named(
-  checkpoint: Checkpoint,
-): Pick<LogTransaction, 'appendIndex' | 'checksum' | 'commitTimeMillis'> {
-  const { appendIndex, transactionChecksum: checksum, transactionCommitTimeMillis } = checkpoint;
-  return { appendIndex, checksum, commitTimeMillis: transactionCommitTimeMillis };
 }
 
 interface ReadLog {

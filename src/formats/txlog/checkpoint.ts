@@ -14,6 +14,7 @@ import {
   KERNEL_VERSION_2026_08,
   UnsupportedKernelVersionError,
 } from './kernelversion.ts';
+import type { CommitEntry } from './transactions.ts';
 
 export const CHECKPOINT_ENTRY_TYPE = 9;
 
@@ -157,12 +158,15 @@ export function writeCheckpointFile(file: Buffer, checkpoint: Checkpoint, positi
 }
 
 /** What a checkpoint says of the transaction that it names. */
-export interface NamedTransaction {
-  readonly transactionId: bigint;
+export interface NamedTransaction extends CommitEntry {
   readonly appendIndex: bigint;
-  readonly kernelVersion: number;
-  readonly checksum: number;
-  readonly commitTimeMillis: bigint;
+}
+
+/** Append index of the transaction that ends at the position, where that is a later one than the named (formats.md §2.4). */
+export function laterAtPosition({ appendIndex, positionAppendIndex }: Checkpoint): bigint | undefined {
+  return positionAppendIndex !== undefined && positionAppendIndex > appendIndex
+    ? positionAppendIndex
+    : undefined;
 }
 
 /** A checkpoint file with another transaction named by the entry `checkpoint`, which must be of 5.20 or later. */

@@ -170,18 +170,14 @@ export class TransactionParser {
   }
 
   #commit(bytes: Buffer, cursor: number, next: number, computed: number): void {
-    const checksum = bytes.readUInt32LE(next - 4);
-    if (checksum !== computed) throw new LogEntryError('transaction fails its checksum', next);
+    const commit = readCommit(bytes, cursor);
+    if (commit.checksum !== computed) throw new LogEntryError('transaction fails its checksum', next);
     const open = this.#open!;
-    const transactionId = bytes.readBigInt64LE(cursor + 2);
     this.#open = undefined;
     this.#onTransaction({
-      transactionId,
-      appendIndex: open.appendIndex === NO_APPEND_INDEX ? transactionId : open.appendIndex,
-      commitTimeMillis: bytes.readBigInt64LE(cursor + 10),
-      checksum,
+      ...commit,
+      appendIndex: open.appendIndex === NO_APPEND_INDEX ? commit.transactionId : open.appendIndex,
       previousChecksum: open.previousChecksum,
-      kernelVersion: open.kernelVersion,
       startBytes: open.startBytes,
       endBytes: this.#offsetBytes + next,
     });
@@ -209,10 +205,14 @@ export interface CommitEntry {
 /** The commit entry that the bytes are; undefined when they are something else. Its checksum is not proven by this. */
 export function parseCommitEntry(bytes: Buffer): CommitEntry | undefined {
   if (bytes.length < COMMIT_ENTRY_BYTES || bytes[1] !== ENTRY_COMMIT) return undefined;
+  return readCommit(bytes, 0);
+}
+
+function readCommit(bytes: Buffer, offset: number): CommitEntry {
   return {
-    kernelVersion: bytes[0]!,
-    transactionId: bytes.readBigInt64LE(2),
-    commitTimeMillis: bytes.readBigInt64LE(10),
-    checksum: bytes.readUInt32LE(COMMIT_ENTRY_BYTES - 4),
+    kernelVersion: bytes[offset]!,
+    transactionId: bytes.readBigInt64LE(offset + 2),
+    commitTimeMillis: bytes.readBigInt64LE(offset + 10),
+    checksum: bytes.readUInt32LE(offset + COMMIT_ENTRY_BYTES - 4),
   };
 }
